@@ -1,0 +1,1 @@
+"""Video super-resolution that streams."""

@@ -1,0 +1,77 @@
+"""Where the network runs, decided once and with a reason that can be printed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from gtasr_video.errors import DeviceError
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A torch device, the floating-point type the network computes in there, and why these were chosen."""
+
+    torch: torch.device
+    dtype: torch.dtype
+    reason: str
+
+    @property
+    def name(self) -> str:
+        """Torch's name of the device, such as ``cpu`` or ``cuda:0``."""
+        return str(self.torch)
+
+
+def choose(name: str = "auto", dtype: torch.dtype | None = None) -> Device:
+    """Return the device for `name` (``auto``, ``cpu``, ``cuda`` or ``cuda:N``).
+
+    `dtype` None means the fastest that keeps the picture: bf16 on CUDA from Ampere on and on CPUs with bf16
+    instructions, fp16 on older CUDA, fp32 elsewhere. Raises DeviceError if the device is not there.
+    """
+    if name == "auto":
+        picked, why = (
+            ("cuda:0", "a CUDA GPU is present") if torch.cuda.is_available() else ("cpu", "no CUDA GPU found")
+        )
+    else:
+        picked, why = ("cuda:0" if name == "cuda" else name), "asked for"
+    try:
+        device = torch.device(picked)
+    except RuntimeError as error:
+        raise DeviceError(f"no device named '{name}'; use auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda":
+        return _cuda(device, dtype, why)
+    if device.type == "cpu":
+        return _cpu(device, dtype, why)
+    raise DeviceError(f"device '{name}' is not supported; use auto, cpu, cuda or cuda:N")
+
+
+def _cuda(device: torch.device, dtype: torch.dtype | None, why: str) -> Device:
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if (device.index or 0) >= count:
+        found = f"{count} found" if count else "none found"
+        raise DeviceError(f"no CUDA device {device} ({found}); use --device cpu")
+    capability = torch.cuda.get_device_capability(device)
+    chosen = dtype or (torch.bfloat16 if capability >= (8, 0) else torch.float16)
+    return Device(
+        device,
+        chosen,
+        f"{why}: {torch.cuda.get_device_name(device)}, compute {capability[0]}.{capability[1]}",
+    )
+
+
+def _cpu(device: torch.device, dtype: torch.dtype | None, why: str) -> Device:
+    fast = cpu_has_bf16()
+    chosen = dtype or (torch.bfloat16 if fast else torch.float32)
+    note = "with bf16 instructions" if fast else "without bf16 instructions"
+    return Device(device, chosen, f"{why}: CPU {note}, {torch.get_num_threads()} threads")
+
+
+def cpu_has_bf16() -> bool:
+    """Return whether this CPU multiplies bf16 in hardware (avx512_bf16 or AMX); elsewhere fp32 is faster."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags

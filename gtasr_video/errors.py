@@ -1,0 +1,72 @@
+"""Every error this package raises on purpose.
+
+::
+
+    GTASRVideoError
+    ├── UsageError              the request itself cannot be carried out (exit code 2)
+    │   └── ConfigError         an unknown or ill-typed configuration key or file
+    ├── MediaError              something about a file or stream
+    │   ├── InputError          it cannot be read, or holds no video
+    │   └── OutputError         it cannot be written, or already exists
+    ├── ModelError              unknown tier, weights that do not fit, a broken weights file
+    ├── DeviceError             the device asked for is not there, or ran out of memory
+    ├── TrainingError           training cannot start or go on
+    └── EvaluationError         a measurement cannot be made
+
+The message of each is one line that names the file, the time or frame where known, and the way out.
+Where the failure happened is added with ``add_note`` while the error travels up; `describe` joins both.
+"""
+
+from __future__ import annotations
+
+
+class GTASRVideoError(Exception):
+    """Base of all errors raised on purpose. `exit_code` is what the command line returns for it."""
+
+    exit_code = 1
+
+
+class UsageError(GTASRVideoError):
+    """The request cannot be carried out as asked: wrong option, output equals input."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A configuration file or `--set` names an unknown key, or gives it a value of the wrong type."""
+
+
+class MediaError(GTASRVideoError):
+    """A media file or stream cannot be used."""
+
+
+class InputError(MediaError):
+    """The input is missing, unreadable, truncated before its first frame, or holds no video."""
+
+
+class OutputError(MediaError):
+    """The output exists, its folder cannot be written, the disk is full, or an encoder failed."""
+
+
+class ModelError(GTASRVideoError):
+    """No such model, a weights file that does not fit it, or a scale it was not trained for."""
+
+
+class DeviceError(GTASRVideoError):
+    """The requested device is absent or ran out of memory."""
+
+
+class TrainingError(GTASRVideoError):
+    """Training data is empty, a loss became NaN, or a checkpoint does not fit."""
+
+
+class EvaluationError(GTASRVideoError):
+    """A clip, metric or peer needed for a measurement is not usable."""
+
+
+def describe(error: BaseException) -> str:
+    """Return `error` as one line: its message, then the notes added on its way up."""
+    notes: list[str] = getattr(error, "__notes__", [])
+    message = str(error) or type(error).__name__
+    line = message if not notes else f"{message} ({'; '.join(notes)})"
+    return " ".join(line.split())

@@ -1,0 +1,102 @@
+"""The data that travels: one `Frame`, and the `VideoSpec` that all frames of a stream share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Literal
+
+import torch
+
+Matrix = Literal["bt601", "bt709", "bt2020", "rgb"]
+ChromaSiting = Literal["left", "center", "topleft"]
+
+
+@dataclass(frozen=True, slots=True)
+class ColorSpec:
+    """How numbers become light. `primaries` and `transfer` are the ITU-T H.273 codes (2 = unspecified).
+
+    `matrix` and `full_range` are what is USED, also when the source did not say: the reader decides
+    (601 up to 576 lines, 709 above; limited range for YUV) and the writer always writes it.
+    """
+
+    matrix: Matrix = "bt709"
+    full_range: bool = False
+    primaries: int = 2
+    transfer: int = 2
+    chroma_siting: ChromaSiting = "left"
+
+
+@dataclass(frozen=True, slots=True)
+class PixelLayout:
+    """Planar layout: `bits` per sample (8 to 16), chroma subsampling as log2 factors, and FFmpeg's name.
+
+    4:2:0 is ``log2_chroma_w = log2_chroma_h = 1``, 4:2:2 is (1, 0), 4:4:4 is (0, 0); `planes` is 3, or 1 for grey.
+    """
+
+    name: str
+    bits: int = 8
+    log2_chroma_w: int = 1
+    log2_chroma_h: int = 1
+    planes: int = 3
+
+    def plane_size(self, plane: int, width: int, height: int) -> tuple[int, int]:
+        """Return (height, width) of `plane` for a picture of `width` x `height`; odd sizes round up."""
+        if plane == 0:
+            return height, width
+        return -(-height >> self.log2_chroma_h), -(-width >> self.log2_chroma_w)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """`torch.uint8` up to 8 bits, else `torch.uint16` (value in the low bits)."""
+        return torch.uint8 if self.bits <= 8 else torch.uint16
+
+
+@dataclass(frozen=True, slots=True)
+class VideoSpec:
+    """What all frames of a stream share.
+
+    width, height     coded picture size in pixels, before rotation
+    time_base         seconds per tick of every `pts` (exact)
+    frame_rate        average rate, or None where the container does not say; a hint, never a clock
+    sample_aspect     width / height of one pixel
+    rotation          degrees counter-clockwise a player turns the picture (0, 90, 180, 270)
+    interlaced        True where the stream says its frames are fields
+    """
+
+    width: int
+    height: int
+    time_base: Fraction
+    layout: PixelLayout
+    color: ColorSpec = ColorSpec()
+    frame_rate: Fraction | None = None
+    sample_aspect: Fraction = Fraction(1)
+    rotation: int = 0
+    interlaced: bool = False
+
+    def scaled(self, scale: int) -> VideoSpec:
+        """Return the specification of the same stream after enlarging by `scale`."""
+        return replace(self, width=self.width * scale, height=self.height * scale)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One decoded picture.
+
+    planes     one tensor a plane, (h, w) each, `layout.dtype`, on any device
+    pts        presentation time in ticks of `VideoSpec.time_base`; exact, never seconds
+    duration   ticks until the next frame, 0 where unknown
+    cut        True if this frame does not continue the one before (first frame, discontinuity)
+    """
+
+    planes: tuple[torch.Tensor, ...]
+    pts: int
+    duration: int = 0
+    cut: bool = False
+
+    def __repr__(self) -> str:
+        shapes = ", ".join("x".join(map(str, p.shape[::-1])) for p in self.planes)
+        kind = str(self.planes[0].dtype).removeprefix("torch.") if self.planes else "empty"
+        return (
+            f"Frame(pts={self.pts}, duration={self.duration}, {kind} {shapes}{', cut' if self.cut else ''})"
+        )

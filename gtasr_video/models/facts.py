@@ -1,0 +1,59 @@
+"""What a caller may know of a network, and the one interface all networks here have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """Facts a runtime needs so that it never asks for a model's name.
+
+    name             tier or class name, for reports
+    scale            output pixels per input pixel along one side
+    multiple_of      input height and width must be multiples of this
+    receptive_field  input pixels on each side that can change one output pixel, within one frame
+    dtypes           floating-point types the weights may be converted to
+    """
+
+    name: str
+    scale: int
+    multiple_of: int
+    receptive_field: int
+    dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.bfloat16, torch.float16)
+
+
+class State(NamedTuple):
+    """What a network remembers from one frame to the next; tensors only, so that it can be saved or captured.
+
+    output     (B, 3*(c*s)^2, H/c, W/c) previous residual over bicubic, pixel-unshuffled (c: cell, s: scale)
+    features   (B, C, H/c, W/c) last trunk features of the previous frame
+    frame      (B, 3, H, W) previous LR frame in [-1, 1]
+    noise      (B, 3*(c*s)^2, H/c, W/c) previous noise, unit Gaussian, pixel-unshuffled; empty if noise_scale is 0
+    age        (B,) int64 frames since the last cut; 0 means that nothing before is valid
+    """
+
+    output: Tensor
+    features: Tensor
+    frame: Tensor
+    noise: Tensor
+    age: Tensor
+
+
+@runtime_checkable
+class VideoModel(Protocol):
+    """A causal video network: one frame in, one larger frame out, memory passed in and out."""
+
+    @property
+    def facts(self) -> ModelFacts:
+        """Facts of this network at its current scale."""
+
+    def initial(self, batch: int, height: int, width: int, *, seed: int = 0) -> State:
+        """Return the state before the first frame of a stream of LR size `height` x `width`."""
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """Upscale one frame: x (B, 3, H, W) in [-1, 1] -> (B, 3, s*H, s*W), and the next state."""
