@@ -172,9 +172,8 @@ def _convert(value: Any, hint: Any, key: str, place: str) -> Any:
         if value in options:
             return value
         names = ", ".join(map(str, options))
-        raise ConfigError(
-            f"{place}: '{key}' must be one of {names}, not {value!r}{nearest(str(value), map(str, options))}"
-        )
+        hint_text = nearest(str(value), map(str, options))
+        raise ConfigError(f"{place}: '{key}' must be one of {names}, not {value!r}{hint_text}")
     elif origin is tuple and isinstance(value, list | tuple):
         if len(options) == 2 and options[1] is Ellipsis:
             return tuple(_convert(v, options[0], key, place) for v in value)
@@ -182,9 +181,7 @@ def _convert(value: Any, hint: Any, key: str, place: str) -> Any:
             return tuple(_convert(v, o, key, place) for v, o in zip(value, options, strict=True))
     elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
-    elif hint is int and isinstance(value, int) and not isinstance(value, bool):
-        return value
-    elif hint is bool and isinstance(value, bool):
+    elif hint in (int, bool) and type(value) is hint:
         return value
     elif hint is str and not isinstance(value, dict | list):
         return str(value)

@@ -14,14 +14,14 @@ from gtasr_video.errors import DeviceError
 class Device:
     """A torch device, the floating-point type the network computes in there, and why these were chosen."""
 
-    torch: torch.device
+    torch_device: torch.device
     dtype: torch.dtype
     reason: str
 
     @property
     def name(self) -> str:
         """Torch's name of the device, such as ``cpu`` or ``cuda:0``."""
-        return str(self.torch)
+        return str(self.torch_device)
 
 
 def choose(name: str = "auto", dtype: torch.dtype | None = None) -> Device:
@@ -31,9 +31,8 @@ def choose(name: str = "auto", dtype: torch.dtype | None = None) -> Device:
     instructions, fp16 on older CUDA, fp32 elsewhere. Raises DeviceError if the device is not there.
     """
     if name == "auto":
-        picked, why = (
-            ("cuda:0", "a CUDA GPU is present") if torch.cuda.is_available() else ("cpu", "no CUDA GPU found")
-        )
+        found = torch.cuda.is_available()
+        picked, why = ("cuda:0", "a CUDA GPU is present") if found else ("cpu", "no CUDA GPU found")
     else:
         picked, why = ("cuda:0" if name == "cuda" else name), "asked for"
     try:

@@ -31,7 +31,8 @@ class ColorSpec:
 class PixelLayout:
     """Planar layout: `bits` per sample (8 to 16), chroma subsampling as log2 factors, and FFmpeg's name.
 
-    4:2:0 is ``log2_chroma_w = log2_chroma_h = 1``, 4:2:2 is (1, 0), 4:4:4 is (0, 0); `planes` is 3, or 1 for grey.
+    4:2:0 is ``log2_chroma_w = log2_chroma_h = 1``, 4:2:2 is (1, 0), 4:4:4 is (0, 0).
+    `planes` is 3, or 1 for grey.
     """
 
     name: str

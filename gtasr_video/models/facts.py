@@ -33,7 +33,8 @@ class State(NamedTuple):
     output     (B, 3*(c*s)^2, H/c, W/c) previous residual over bicubic, pixel-unshuffled (c: cell, s: scale)
     features   (B, C, H/c, W/c) last trunk features of the previous frame
     frame      (B, 3, H, W) previous LR frame in [-1, 1]
-    noise      (B, 3*(c*s)^2, H/c, W/c) previous noise, unit Gaussian, pixel-unshuffled; empty if noise_scale is 0
+    noise      (B, 3*(c*s)^2, H/c, W/c) previous noise, unit Gaussian, pixel-unshuffled; (B, 0, ...) at
+               noise_scale 0
     age        (B,) int64 frames since the last cut; 0 means that nothing before is valid
     """
 
