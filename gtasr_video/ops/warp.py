@@ -1,0 +1,51 @@
+"""Backward warping: fetch each pixel of the new picture from where it was in the old one."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def warp(x: Tensor, flow: Tensor) -> Tensor:
+    """Return `x` (B, C, H, W) sampled at p + flow(p), bilinearly; outside it the border pixel is repeated.
+
+    flow  (B, 2, H, W) in pixels, x (right) then y (down): where in `x` the pixel p of the result lies.
+    The result has the type of `x`; positions are computed in fp32, as half precision cannot tell pixels apart
+    in a large picture. Differentiable in both.
+    """
+    height, width = x.shape[-2:]
+    sample = _positions(flow)
+    # grid_sample with align_corners maps -1..1 to the centres of the outermost pixels.
+    size = sample.new_tensor([max(width - 1, 1), max(height - 1, 1)])
+    grid = sample / size * 2 - 1
+    moved = F.grid_sample(x.float(), grid, mode="bilinear", padding_mode="border", align_corners=True)
+    return moved.to(x.dtype)
+
+
+def inside(flow: Tensor) -> Tensor:
+    """Return (B, 1, H, W) bool: True where p + flow(p) lies on the picture, so `warp` invents nothing."""
+    height, width = flow.shape[-2:]
+    x, y = _positions(flow).unbind(-1)
+    return ((x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)).unsqueeze(1)
+
+
+def consistent(flow: Tensor, reverse: Tensor) -> Tensor:
+    """Return (B, 1, H, W) bool: True where going along `flow` and back along `reverse` ends where it began.
+
+    Both (B, 2, H, W) in pixels, `reverse` from the old picture to the new. The tolerance grows with the
+    motion: |f + r|^2 < 0.01 (|f|^2 + |r|^2) + 0.5, as in Sundaram, Brox and Keutzer, "Dense Point
+    Trajectories by GPU-accelerated Large Displacement Optical Flow" (ECCV 2010). False off the picture too.
+    """
+    back = warp(reverse, flow)
+    gap = (flow + back).square().sum(1, keepdim=True)
+    length = flow.square().sum(1, keepdim=True) + back.square().sum(1, keepdim=True)
+    return (gap < 0.01 * length + 0.5) & inside(flow)
+
+
+def _positions(flow: Tensor) -> Tensor:
+    """Return p + flow(p) as (B, H, W, 2) fp32, x then y."""
+    height, width = flow.shape[-2:]
+    y = torch.arange(height, device=flow.device, dtype=torch.float32).view(1, height, 1)
+    x = torch.arange(width, device=flow.device, dtype=torch.float32).view(1, 1, width)
+    return torch.stack((flow[:, 0].float() + x, flow[:, 1].float() + y), dim=-1)
