@@ -1,10 +1,11 @@
-"""The data that travels: one `Frame`, and the `VideoSpec` that all frames of a stream share."""
+"""The data that travels: one `Frame`, the `VideoSpec` that all frames share, and who gives and takes them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import torch
 
@@ -101,3 +102,54 @@ class Frame:
         return (
             f"Frame(pts={self.pts}, duration={self.duration}, {kind} {shapes}{', cut' if self.cut else ''})"
         )
+
+
+class FrameReader(Protocol):
+    """Where frames come from: a file, a pipe, memory. Opened by one thread, iterated once by one thread.
+
+    Iterating yields every frame in presentation order with strictly increasing `pts`; errors are InputError.
+    """
+
+    @property
+    def spec(self) -> VideoSpec:
+        """What all frames share; known before the first one is yielded."""
+
+    @property
+    def frame_count_estimate(self) -> int | None:
+        """Frames this reader will yield as far as the container knows; None if unknown."""
+
+    @property
+    def duration(self) -> Fraction | None:
+        """Seconds this reader will yield as far as the container knows; None if unknown."""
+
+    @property
+    def corrupt_packets(self) -> int:
+        """Damaged packets met so far; decoding goes on after each."""
+
+    def facts(self) -> dict[str, Any]:
+        """Return plain JSON-able facts about the source and what was met in it so far."""
+
+    def __iter__(self) -> Iterator[Frame]: ...
+
+    def close(self) -> None:
+        """Release the source; calling it again does nothing."""
+
+
+class FrameWriter(Protocol):
+    """Where frames go. Written, finished or aborted by one thread."""
+
+    @property
+    def spec(self) -> VideoSpec:
+        """What frames given to `write` must look like; its layout may differ from the source's."""
+
+    def write(self, frame: Frame) -> None:
+        """Take the next frame; `pts` must increase. Raises OutputError."""
+
+    def finish(self) -> None:
+        """Make the output whole under its final name; calling it again does nothing. Raises OutputError."""
+
+    def abort(self) -> None:
+        """Throw the output away; does nothing after `finish` or another `abort`, and never raises."""
+
+    def facts(self) -> dict[str, Any]:
+        """Return plain JSON-able facts about the output: codec, format, what was copied or left out."""
