@@ -1,0 +1,45 @@
+# The same commands for people and for CI. `make` alone lists them.
+# Stamp files in .venv remember what is installed, so a second call starts at once.
+
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check
+
+help: ## list these commands
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 16
+
+setup: $(VENV)/.dev ## install the package and everything the tests and checks need into .venv
+
+demo: $(VENV)/.base ## install the package, enlarge the sample clip x4, say where the result is and what was measured
+	@$(BIN)/python pipelines/demo.py
+
+test: $(VENV)/.dev ## install what the tests need and run them
+	@$(BIN)/python -m pytest
+
+check: $(VENV)/.dev ## lint, formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# A half-made environment would be mistaken for a whole one: remove it if creating it fails.
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or \
+	    sys.exit(f"Python 3.11 or newer is needed, $(PYTHON) is {v[0]}.{v[1]}: make PYTHON=python3.11 ...")'
+	@echo "creating $(VENV)"
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+	@touch $@
+
+$(VENV)/.base: $(VENV)/.created pyproject.toml
+	@echo "installing the package into $(VENV) (torch is large: minutes on a slow line)"
+	@$(PIP) install --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.base pyproject.toml
+	@echo "installing what tests and checks need"
+	@$(PIP) install --editable '.[dev]'
+	@touch $@
