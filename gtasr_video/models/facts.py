@@ -30,11 +30,11 @@ class ModelFacts:
 class State(NamedTuple):
     """What a network remembers from one frame to the next; tensors only, so that it can be saved or captured.
 
-    output     (B, 3*(c*s)^2, H/c, W/c) previous residual over bicubic, pixel-unshuffled (c: cell, s: scale)
+    output     (B, 3 (c s)^2, H/c, W/c) previous residual over bicubic, pixel-unshuffled (c: cell, s: scale)
     features   (B, C, H/c, W/c) last trunk features of the previous frame
     frame      (B, 3, H, W) previous LR frame in [-1, 1]
-    noise      (B, 3*(c*s)^2, H/c, W/c) previous noise, unit Gaussian, pixel-unshuffled; (B, 0, ...) at
-               noise_scale 0
+    noise      (B, 3 s^2, H, W) previous unit Gaussian noise, pixel-unshuffled; no channels at noise_scale 0
+    drift      (B, 2, H, W) sub-pixel remainder of the noise's motion; no channels at noise_scale 0
     age        (B,) int64 frames since the last cut; 0 means that nothing before is valid
     """
 
@@ -42,6 +42,7 @@ class State(NamedTuple):
     features: Tensor
     frame: Tensor
     noise: Tensor
+    drift: Tensor
     age: Tensor
 
 
@@ -53,8 +54,8 @@ class VideoModel(Protocol):
     def facts(self) -> ModelFacts:
         """Facts of this network at its current scale."""
 
-    def initial(self, batch: int, height: int, width: int, *, seed: int = 0) -> State:
+    def initial(self, batch: int, height: int, width: int) -> State:
         """Return the state before the first frame of a stream of LR size `height` x `width`."""
 
-    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """Upscale one frame: x (B, 3, H, W) in [-1, 1] -> (B, 3, s*H, s*W), and the next state."""
+    def step(self, x: Tensor, state: State, *, seed: int = 0) -> tuple[Tensor, State]:
+        """Upscale one frame: float32 x (B, 3, H, W) in [-1, 1] -> float32 (B, 3, s H, s W), and the next state."""

@@ -1,0 +1,72 @@
+"""What a step costs: parameters and multiply-accumulates per LR pixel, counted, not estimated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from gtasr_video.models.flow import COARSE, SEARCH
+from gtasr_video.models.gtasr import TIERS, Architecture, GTASRVideo
+
+SCALES = (4, 3, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Upper bounds for a tier: parameters, multiply-accumulates per LR pixel at x4, and what the tier is for."""
+
+    parameters: int
+    macs: int
+    purpose: str
+
+
+BUDGETS: Mapping[str, Budget] = MappingProxyType(
+    {
+        "s": Budget(1_000_000, 80_000, "real time to 720p on two CPU cores"),
+        "m": Budget(6_000_000, 800_000, "under 20 ms to 1080p on a mid-range GPU"),
+        "l": Budget(12_000_000, 3_000_000, "best picture"),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TierFacts:
+    """One row of `gtasr-video models`: parameters with all scales' adapters, MACs per LR pixel by scale."""
+
+    name: str
+    parameters: int
+    macs: dict[int, int]
+    budget: Budget
+
+
+def tier_facts(name: str) -> TierFacts:
+    """Return the counted facts of a tier."""
+    architecture = TIERS[name]
+    parameters = sum(p.numel() for p in GTASRVideo(architecture, SCALES).parameters())
+    return TierFacts(name, parameters, {s: macs_per_pixel(architecture, s) for s in SCALES}, BUDGETS[name])
+
+
+def macs_per_pixel(architecture: Architecture, scale: int) -> int:
+    """Return the multiply-accumulates of one folded step per LR pixel: convolutions as run, plus the fixed rest.
+
+    The rest is 16 taps of bicubic for each output value and the absolute differences and box sums of the motion
+    search, an operation counted as a multiply-accumulate.
+    """
+    side = 8 * architecture.multiple_of
+    with torch.device("meta"):
+        model = GTASRVideo(architecture, (scale,))
+        model.folded_gate = 0.0
+        for block in model.trunk.blocks():
+            block.modulation = None
+        counter = FlopCounterMode(display=False)
+        with torch.inference_mode(), counter:
+            model.step(torch.zeros(1, 3, side, side), model.initial(1, side, side))
+    convolutions = counter.get_total_flops() // 2 // side**2
+    bicubic = 16 * 3 * scale**2
+    shifts = (2 * SEARCH + 1) ** 2
+    motion = shifts * 26 // COARSE**2 + 9 * 10 // 4 + 9 + 9 * 10 // architecture.cell**2
+    return convolutions + bicubic + motion

@@ -1,0 +1,167 @@
+"""Weights on disk: safetensors with the network's shape and origin in the header, never pickle."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from gtasr_video.config import nearest
+from gtasr_video.errors import ModelError
+from gtasr_video.models.bicubic import Bicubic
+from gtasr_video.models.facts import VideoModel
+from gtasr_video.models.gtasr import TIERS, Architecture, GTASRVideo
+
+FORMAT = "gtasr-video 1"
+WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What a weights file says of itself, in its header.
+
+    scales       scales it has adapters for
+    noise_scale  noise it was trained with
+    clips        training clips seen
+    licence      of the weights; data    what they were trained on, in one line
+    finished     False marks weights still in training
+    """
+
+    architecture: Architecture
+    scales: tuple[int, ...]
+    noise_scale: float
+    clips: int = 0
+    licence: str = ""
+    data: str = ""
+    finished: bool = True
+
+
+def save_model(
+    path: Path,
+    model: GTASRVideo,
+    *,
+    dtype: torch.dtype = torch.float32,
+    tensors: dict[str, Tensor] | None = None,
+    **facts: Any,
+) -> None:
+    """Write the weights of `model` (or `tensors` in their place) to `path` atomically; `facts` are fields of `Card`."""
+    card = Card(model.architecture, model.scales, model.noise_scale, **facts)
+    weights = {k: v.detach().to("cpu", dtype).contiguous() for k, v in (tensors or model.state_dict()).items()}
+    write_tensors(path, weights, {"format": FORMAT, "card": json.dumps(dataclasses.asdict(card))})
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write a safetensors file so that `path` holds either the old content or the whole new one."""
+    part = path.with_name(path.name + ".part")
+    try:
+        save_file(tensors, part, metadata=metadata)
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return (tensors, metadata) of a safetensors file; raises ModelError if it is not one."""
+    if not path.is_file():
+        raise ModelError(f"{path}: no such weights file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path}: not a safetensors file ({error})") from error
+
+
+def read_card(path: Path) -> Card:
+    """Return the card in the header of `path`, without reading the weights; raises ModelError."""
+    if not path.is_file():
+        raise ModelError(f"{path}: no such weights file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return _card(path, dict(file.metadata() or {}))
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path}: not a safetensors file ({error})") from error
+
+
+def _card(path: Path, metadata: dict[str, str]) -> Card:
+    if metadata.get("format") != FORMAT:
+        raise ModelError(f"{path}: not a weights file of gtasr-video")
+    try:
+        data = json.loads(metadata["card"])
+        shape = data.pop("architecture")
+        shape["widths"] = tuple(shape["widths"])
+        shape["depths"] = tuple((int(d), int(u)) for d, u in shape["depths"])
+        return Card(Architecture(**shape), tuple(data.pop("scales")), **data)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{path}: its header cannot be read ({error})") from error
+
+
+def load_network(path: Path, scales: tuple[int, ...] | None = None) -> GTASRVideo:
+    """Return the network in `path` in fp32, trainable, with the adapters for `scales` (all it has if None).
+
+    Raises ModelError if the file lacks one of them, or does not hold what its header says.
+    """
+    tensors, metadata = read_tensors(path)
+    card = _card(path, metadata)
+    wanted = scales or card.scales
+    missing = [s for s in wanted if s not in card.scales]
+    if missing:
+        has = ", ".join(map(str, card.scales))
+        raise ModelError(f"{path}: no weights for scale {missing[0]} (it has {has})")
+    model = GTASRVideo(card.architecture, wanted, card.noise_scale)
+    kept = {k: v.float() for k, v in tensors.items() if not _other_scale(k, wanted)}
+    try:
+        model.load_state_dict(kept)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"{path}: its weights do not fit its header ({reason})") from error
+    return model
+
+
+def _other_scale(name: str, wanted: tuple[int, ...]) -> bool:
+    parts = name.split(".")
+    return parts[0] == "adapters" and parts[1] not in {f"x{s}" for s in wanted}
+
+
+def weights_path(name: str) -> Path:
+    """Return the file for a tier's name or the path of a .safetensors file; raises ModelError."""
+    if name.endswith(".safetensors"):
+        return Path(name)
+    if name not in TIERS:
+        known = [*TIERS, "bicubic"]
+        raise ModelError(
+            f"no model '{name}'{nearest(name, known)}; use {', '.join(known)} or the path of a .safetensors file"
+        )
+    path = WEIGHTS / f"{name}.safetensors"
+    if not path.is_file():
+        raise ModelError(f"tier '{name}' has no weights yet; use --model s, or train it: gtasr-video train --help")
+    return path
+
+
+def load_model(name: str = "s", *, scale: int = 4) -> VideoModel:
+    """Return a network ready for inference, in fp32 on the CPU: a tier (``s``, ``m``, ``l``), a file, or ``bicubic``.
+
+    scale  4, 3 or 2 (1 where the weights have it). Move it with ``.to(device, dtype)``. Raises ModelError.
+    """
+    if name == "bicubic":
+        return Bicubic(scale)
+    model = load_network(weights_path(name), (scale,)).fold()
+    model.eval().requires_grad_(False)
+    return model
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file as hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,273 @@
+"""GTASRVideo: a one-step consistency model for video, in three tiers of one family.
+
+The network is ours: a small student of the method of arXiv 2602.24240 (whose published network has 171.5 M parameters),
+with the temporal reference added. All heavy work is at LR resolution or below; pictures of HR size enter and leave
+pixel-unshuffled into *cells* of c x c LR pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gtasr_video.models.blocks import TauEmbedding, conv
+from gtasr_video.models.consistency import compose
+from gtasr_video.models.drsr import GuideMaps, HighFrequencyGuide
+from gtasr_video.models.facts import ModelFacts, State
+from gtasr_video.models.temporal import (
+    NOISE_TRUST,
+    Reference,
+    find_reference,
+    fresh_noise,
+    move_cells,
+    transport_noise,
+)
+from gtasr_video.models.trunk import Trunk, trunk_reach
+from gtasr_video.ops.resize import enlarge
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """The shape of one tier.
+
+    cell       LR pixels along one side of a cell: the finest level of the trunk works at 1/cell of LR size
+    widths     trunk channels a level, finest first
+    depths     (blocks down, blocks up) a level
+    guide      channels of the high-frequency guide
+    embedding  channels of the embedding of tau
+    """
+
+    tier: str
+    cell: int
+    widths: tuple[int, ...]
+    depths: tuple[tuple[int, int], ...]
+    guide: int
+    embedding: int
+
+    @property
+    def multiple_of(self) -> int:
+        """LR sizes must be multiples of this."""
+        return self.cell << (len(self.widths) - 1)
+
+    @property
+    def receptive_field(self) -> int:
+        """LR pixels to each side that one output pixel can depend on within a frame."""
+        stem_and_guide = 2
+        return self.cell * (stem_and_guide + trunk_reach(self.depths)) + self.cell - 1
+
+
+TIERS: Mapping[str, Architecture] = MappingProxyType(
+    {
+        "s": Architecture("s", 2, (64, 128), ((1, 1), (1, 0)), guide=16, embedding=32),
+        "m": Architecture("m", 2, (128, 256), ((2, 3), (3, 0)), guide=32, embedding=64),
+        "l": Architecture("l", 1, (64, 128, 256), ((6, 8), (5, 7), (5, 0)), guide=32, embedding=64),
+    }
+)
+
+
+class Context(NamedTuple):
+    """Everything about a frame that does not depend on the step of the path.
+
+    yup        (B, 3, s H, s W) the LR cue: bicubic enlargement, float32
+    features   (B, C, H/c, W/c) stem, guide and temporal reference joined
+    guide      (B, G, H/c, W/c) features of the high-frequency guide
+    reference  the temporal reference: motion, confidence, validity
+    """
+
+    yup: Tensor
+    features: Tensor
+    guide: Tensor
+    reference: Reference
+
+
+class ScaleAdapter(nn.Module):
+    """What depends on the scale: stems for the LR frame, the state on the path and the reference, and the head."""
+
+    def __init__(self, architecture: Architecture, scale: int) -> None:
+        super().__init__()
+        width, cell = architecture.widths[0], architecture.cell
+        pixels = 3 * (cell * scale) ** 2
+        self.frame = conv(3 * cell**2, width)
+        self.state = conv(pixels, width, 1)
+        self.reference = conv(pixels + width + 1, width, 1)
+        self.head = conv(width, pixels, 1)
+        self.maps = GuideMaps(architecture.guide, cell * scale)
+        # Born as bicubic: the head adds nothing until it has learned something.
+        nn.init.zeros_(self.head.weight)
+        assert self.head.bias is not None
+        nn.init.zeros_(self.head.bias)
+
+
+class GTASRVideo(nn.Module):
+    """A causal one-step video super-resolution network.
+
+    ``step(x, state)`` upscales one frame and returns the next state; ``forward(clip)`` is a loop over it. Training
+    uses the two halves of a step, `observe` and `predict`, to evaluate the consistency function at any point of the
+    path: f(x_t, t, y) = yup + predict(context, x_t - yup, tau).
+
+    architecture  one of `TIERS`, or any other
+    scales        scales this instance has adapters for; `scale` is the one in use
+    noise_scale   standard deviation of the noise the path ends in (pixels in [-1, 1]); fixed with the weights
+    """
+
+    def __init__(self, architecture: Architecture, scales: Sequence[int] = (4,), noise_scale: float = 0.0) -> None:
+        super().__init__()
+        width = architecture.widths[0]
+        self.architecture = architecture
+        self.scales = tuple(scales)
+        self.scale = self.scales[0]
+        self.noise_scale = noise_scale
+        self.guide = HighFrequencyGuide(architecture.cell, architecture.guide)
+        self.join_guide = conv(architecture.guide, width, 1)
+        self.embed = TauEmbedding(architecture.embedding)
+        self.state_gate = nn.Linear(architecture.embedding, 1)
+        self.trunk = Trunk(architecture.widths, architecture.depths, architecture.embedding)
+        self.adapters = nn.ModuleDict({f"x{s}": ScaleAdapter(architecture, s) for s in self.scales})
+        nn.init.zeros_(self.state_gate.weight)
+        nn.init.zeros_(self.state_gate.bias)
+        self.folded_gate: float | None = None
+
+    @property
+    def facts(self) -> ModelFacts:
+        """Facts at the scale in use."""
+        a = self.architecture
+        return ModelFacts(a.tier, self.scale, a.multiple_of, a.receptive_field)
+
+    @property
+    def adapter(self) -> ScaleAdapter:
+        """The adapter of the scale in use."""
+        adapter = self.adapters[f"x{self.scale}"]
+        assert isinstance(adapter, ScaleAdapter)
+        return adapter
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating-point type of the weights."""
+        return self.adapter.head.weight.dtype
+
+    def initial(self, batch: int, height: int, width: int) -> State:
+        """Return the state before the first frame of `batch` streams of LR size `height` x `width`."""
+        a, weight = self.architecture, self.adapter.head.weight
+        cells = (height // a.cell, width // a.cell)
+        noisy = self.noise_scale > 0
+
+        def zeros(channels: int, size: tuple[int, int], dtype: torch.dtype = torch.float32) -> Tensor:
+            return torch.zeros(batch, channels, *size, dtype=dtype, device=weight.device)
+
+        return State(
+            output=zeros(3 * (a.cell * self.scale) ** 2, cells, weight.dtype),
+            features=zeros(a.widths[0], cells, weight.dtype),
+            frame=zeros(3, (height, width)),
+            noise=zeros(3 * self.scale**2 if noisy else 0, (height, width)),
+            drift=zeros(2 if noisy else 0, (height, width)),
+            age=torch.zeros(batch, dtype=torch.int64, device=weight.device),
+        )
+
+    def observe(self, x: Tensor, state: State) -> Context:
+        """Compute what is known of frame x (B, 3, H, W) before any point of the path is looked at."""
+        cell, dtype = self.architecture.cell, self.dtype
+        cells = F.pixel_unshuffle(x, cell).to(dtype)
+        guide = self.guide(cells)
+        reference = find_reference(x, state.frame, state.age, cell)
+        confidence = reference.confidence.to(dtype)
+        remembered = torch.cat([state.output, state.features], dim=1).to(dtype)
+        moved = move_cells(remembered, reference.motion, cell) * confidence
+        features = (
+            self.adapter.frame(cells)
+            + self.join_guide(guide)
+            + self.adapter.reference(torch.cat([moved, confidence], dim=1))
+        )
+        return Context(enlarge(x, self.scale), features, guide, reference)
+
+    def predict(self, context: Context, state: Tensor | None, tau: Tensor) -> tuple[Tensor, Tensor]:
+        """Evaluate f - yup at x_t = yup + `state`.
+
+        state  (B, 3 (c s)^2, H/c, W/c) pixel-unshuffled x_t - yup, or None where it is zero (tau = 1 without noise)
+        tau    (B,) in [0, 1]
+
+        Returns (f - yup as cells, trunk features). At tau = 0 the first equals `state` exactly.
+        """
+        adapter = self.adapter
+        embedding = None if self.folded_gate is not None else self.embed(tau)
+        if state is None:
+            assert adapter.state.bias is not None
+            stem = adapter.state.bias.view(1, -1, 1, 1)
+        else:
+            stem = adapter.state(state.to(self.dtype))
+        features = self.trunk(context.features + stem, embedding)
+        residual = adapter.head(features)
+        if state is None:
+            return compose(torch.zeros_like(residual), residual, tau), features
+        gate = self.folded_gate if embedding is None else self.state_gate(embedding)[:, :, None, None]
+        residual = residual + gate * state.to(residual.dtype)
+        return compose(state, residual.to(state.dtype), tau), features
+
+    def to_cells(self, picture: Tensor) -> Tensor:
+        """Pixel-unshuffle an HR picture (B, 3, s H, s W) into cells."""
+        return F.pixel_unshuffle(picture, self.architecture.cell * self.scale)
+
+    def to_picture(self, cells: Tensor) -> Tensor:
+        """Pixel-shuffle cells back into an HR picture (B, 3, s H, s W)."""
+        return F.pixel_shuffle(cells, self.architecture.cell * self.scale)
+
+    def next_noise(self, state: State, reference: Reference, seed: int) -> tuple[Tensor, Tensor]:
+        """Return this frame's noise and drift: the previous frame's moved along, fresh where nothing is believed."""
+        if self.noise_scale == 0:
+            return state.noise, state.drift
+        cell = self.architecture.cell
+        age = torch.where(reference.valid, state.age, torch.zeros_like(state.age))
+        fresh = fresh_noise(seed, age, *state.noise.shape[1:])
+        vector = reference.motion.whole + reference.motion.fraction
+        keep = reference.confidence > NOISE_TRUST
+        return transport_noise(
+            state.noise,
+            state.drift,
+            vector.repeat_interleave(cell, dim=2).repeat_interleave(cell, dim=3),
+            keep.repeat_interleave(cell, dim=2).repeat_interleave(cell, dim=3),
+            fresh,
+        )
+
+    def advance(self, x: Tensor, state: State, context: Context, output: Tensor, features: Tensor) -> State:
+        """Return the state after frame x, given what `predict` returned for it; the noise is as in `state`."""
+        age = torch.where(context.reference.valid, state.age, torch.zeros_like(state.age)) + 1
+        return State(output, features, x, state.noise, state.drift, age)
+
+    def step(self, x: Tensor, state: State, *, seed: int = 0) -> tuple[Tensor, State]:
+        """Upscale one frame: float32 x (B, 3, H, W) in [-1, 1] -> float32 (B, 3, s H, s W), and the next state.
+
+        H and W must be multiples of ``facts.multiple_of``. The output is not clamped. At the first frame, and where
+        x is a new scene, nothing of `state` but its shape has any influence.
+        """
+        context = self.observe(x, state)
+        noise, drift = self.next_noise(state, context.reference, seed)
+        start = None
+        if self.noise_scale > 0:
+            start = F.pixel_unshuffle(noise, self.architecture.cell) * self.noise_scale
+        tau = torch.ones(x.shape[0], device=x.device)
+        residual, features = self.predict(context, start, tau)
+        following = self.advance(x, state._replace(noise=noise, drift=drift), context, residual, features)
+        return context.yup + self.to_picture(residual).float(), following
+
+    def forward(self, clip: Tensor, state: State | None = None, *, seed: int = 0) -> Tensor:
+        """Upscale a clip (B, T, 3, H, W) in [-1, 1] -> (B, T, 3, s H, s W), frame by frame."""
+        state = state or self.initial(clip.shape[0], clip.shape[3], clip.shape[4])
+        frames = []
+        for x in clip.unbind(dim=1):
+            y, state = self.step(x, state, seed=seed)
+            frames.append(y)
+        return torch.stack(frames, dim=1)
+
+    @torch.no_grad()
+    def fold(self) -> GTASRVideo:
+        """Fix tau = 1 for good, for inference: the embedding of tau becomes part of the convolutions. Returns self."""
+        embedding = self.embed(torch.ones(1, device=self.adapter.head.weight.device))
+        self.folded_gate = float(self.state_gate(embedding))
+        for block in self.trunk.blocks():
+            block.fold(embedding)
+        return self

@@ -1,0 +1,89 @@
+"""The temporal reference: what the frame before knew, moved to where it is now, and how far to trust it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gtasr_video.models.flow import Motion, block_motion, gather_pixels, source_index
+from gtasr_video.ops.noise import keyed_gaussian
+
+# Motion-compensated luma error, in [-1, 1] units, at which confidence has fallen to 1/e; compression noise at CRF 28
+# stays near a third of it.
+_ERROR_UNIT = 0.08
+# A scene cut: no motion explains the frame. Mean error over the frame, in [-1, 1] units.
+_CUT_ERROR = 0.16
+# Noise is carried along only where the confidence is above this.
+NOISE_TRUST = 0.5
+
+
+class Reference(NamedTuple):
+    """The third reference of DRSR at LR resolution, before unshuffling.
+
+    motion      of this frame against the one before, per cell
+    confidence  (B, 1, h, w) in [0, 1] per cell; 0 everywhere at the first frame and after a cut
+    valid       (B,) bool: there is a frame before and it belongs to the same scene
+    """
+
+    motion: Motion
+    confidence: Tensor
+    valid: Tensor
+
+
+@torch.no_grad()
+def find_reference(frame: Tensor, previous: Tensor, age: Tensor, cell: int) -> Reference:
+    """Estimate motion, confidence and scene cuts between two LR frames (B, 3, H, W).
+
+    `age` (B,) is the number of frames since the last cut before this frame; 0 means there is nothing to refer to.
+    """
+    motion = block_motion(frame, previous, cell)
+    valid = (age > 0) & (motion.error.mean(dim=(1, 2, 3)) < _CUT_ERROR)
+    _, inside = source_index(motion.whole // cell)
+    trust = torch.exp(-((motion.error / _ERROR_UNIT) ** 2)) * inside
+    confidence = torch.where(valid.view(-1, 1, 1, 1), trust, torch.zeros_like(trust))
+    return Reference(motion, confidence, valid)
+
+
+def move_cells(cells: Tensor, motion: Motion, cell: int) -> Tensor:
+    """Move (B, C c^2, h, w) by whole LR pixels: shuffled to LR resolution, gathered, unshuffled again.
+
+    Channels of one LR pixel stay together, so that pixel-unshuffled pictures move without interpolation and features
+    learn to be pictures of the same kind.
+    """
+    fine = F.pixel_shuffle(cells, cell)
+    dense = motion.whole.repeat_interleave(cell, dim=2).repeat_interleave(cell, dim=3)
+    return F.pixel_unshuffle(gather_pixels(fine, dense), cell)
+
+
+def fresh_noise(seed: int, age: Tensor, channels: int, height: int, width: int) -> Tensor:
+    """Return unit Gaussian noise (B, channels, height, width) keyed by (seed, frame since the cut, place)."""
+    return keyed_gaussian(seed, age, (channels, height, width))
+
+
+def transport_noise(noise: Tensor, drift: Tensor, vector: Tensor, keep: Tensor, fresh: Tensor) -> tuple[Tensor, Tensor]:
+    """Move whole noise values with the motion; never interpolate (method: path-aligned noise).
+
+    noise   (B, C, H, W) of the frame before; drift (B, 2, H, W): where each value's content really is, minus where
+            the value sits, in pixels, so that slow motion adds up instead of being rounded away
+    vector  (B, 2, H, W) backward motion in pixels, fractions included; keep (B, 1, H, W) bool: motion is believed
+    fresh   (B, C, H, W) noise for holes, collisions and places without belief
+
+    Returns (noise, drift). Each value goes to at most one place, so the result stays independent unit Gaussian.
+    """
+    b, _, h, w = noise.shape
+    step = torch.round(vector - drift).long()
+    source, inside = source_index(step)
+    believed = (inside & keep).view(b, h * w)
+    # One target per source: the first in scan order. Others get a target index past the end and lose.
+    target = torch.arange(h * w, device=noise.device).expand(b, -1)
+    offer = torch.where(believed, target, torch.full_like(target, h * w))
+    owner = torch.full_like(target, h * w).scatter_reduce(1, source, offer, reduce="amin")
+    carried = (believed & (owner.gather(1, source) == target)).view(b, 1, h, w)
+    moved_drift = step + gather_pixels(drift, step) - vector
+    return (
+        torch.where(carried, gather_pixels(noise, step), fresh),
+        torch.where(carried, moved_drift, torch.zeros_like(drift)),
+    )
