@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
@@ -37,11 +38,11 @@ def _options(codec: str, crf: float, preset: str) -> dict[str, str]:
         quiet = "log-level=none:pools=none:frame-threads=1"
         return {"crf": f"{crf + 2:.2f}", "preset": "ultrafast", "x265-params": quiet}
     if codec == "vp9":
-        return {"crf": str(round(crf * 1.3)), "b": "0", "deadline": "realtime", "cpu-used": "7"}
+        return {"crf": str(min(63, round(crf * 1.7))), "b": "0", "deadline": "realtime", "cpu-used": "7"}
     return {}
 
 
-def _encode(clip: Tensor, codec: str, crf: float, preset: str) -> tuple[list[av.Packet], bytes | None]:
+def _encode(clip: Tensor, codec: str, crf: float, preset: str) -> tuple[list[Any], bytes | None]:
     context = av.CodecContext.create(_ENCODERS[codec], "w")
     assert isinstance(context, av.VideoCodecContext)
     context.height, context.width = clip.shape[-2:]
@@ -51,8 +52,8 @@ def _encode(clip: Tensor, codec: str, crf: float, preset: str) -> tuple[list[av.
     context.options = _options(codec, crf, preset)
     if codec == "mpeg4":
         # MPEG-4 has no rate factor: a fixed quantiser that doubles where the factor grows by 6.
-        context.qmin = context.qmax = int(np.clip(round(2 ** ((crf - 12) / 6)), 1, 31))
-    packets: list[av.Packet] = []
+        context.qmin = context.qmax = int(np.clip(round(2 ** ((crf - 11) / 6)), 1, 31))
+    packets: list[Any] = []
     for number, picture in enumerate(clip.permute(0, 2, 3, 1).contiguous().numpy()):
         frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p")
         frame.pts = number
@@ -61,7 +62,7 @@ def _encode(clip: Tensor, codec: str, crf: float, preset: str) -> tuple[list[av.
     return packets, context.extradata
 
 
-def _decode(packets: list[av.Packet], extradata: bytes | None, codec: str) -> list[av.VideoFrame]:
+def _decode(packets: list[Any], extradata: bytes | None, codec: str) -> list[av.VideoFrame]:
     context = av.CodecContext.create(codec, "r")
     assert isinstance(context, av.VideoCodecContext)
     context.thread_count = 1
