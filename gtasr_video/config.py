@@ -176,9 +176,11 @@ def _convert(value: Any, hint: Any, key: str, place: str) -> Any:
         raise ConfigError(f"{place}: '{key}' must be one of {names}, not {value!r}{hint_text}")
     elif origin is tuple and isinstance(value, list | tuple):
         if len(options) == 2 and options[1] is Ellipsis:
-            return tuple(_convert(v, options[0], key, place) for v in value)
+            return tuple(_convert(v, options[0], f"{key}[{n}]", place) for n, v in enumerate(value))
         if len(options) == len(value):
             return tuple(_convert(v, o, key, place) for v, o in zip(value, options, strict=True))
+    elif dataclasses.is_dataclass(hint) and isinstance(hint, type) and isinstance(value, Mapping):
+        return _build(hint, value, {f"{key}.{k}": place for k in value}, f"{key}.")
     elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     elif hint in (int, bool) and type(value) is hint:

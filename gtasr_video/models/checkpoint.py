@@ -17,7 +17,6 @@ from torch import Tensor
 
 from gtasr_video.config import nearest
 from gtasr_video.errors import ModelError
-from gtasr_video.models.bicubic import Bicubic
 from gtasr_video.models.facts import VideoModel
 from gtasr_video.models.gtasr import TIERS, Architecture, GTASRVideo
 
@@ -155,6 +154,8 @@ def load_model(name: str = "s", *, scale: int = 4) -> VideoModel:
     scale  4, 3 or 2 (1 where the weights have it). Move it with ``.to(device, dtype)``. Raises ModelError.
     """
     if name == "bicubic":
+        from gtasr_video.models.bicubic import Bicubic
+
         return Bicubic(scale)
     model = load_network(weights_path(name), (scale,)).fold()
     model.eval().requires_grad_(False)

@@ -204,8 +204,8 @@ class GTASRVideo(nn.Module):
         residual = adapter.head(features)
         if state is None:
             return compose(torch.zeros_like(residual), residual, tau), features
-        gate = self.folded_gate if embedding is None else self.state_gate(embedding)[:, :, None, None]
-        residual = residual + gate * state.to(residual.dtype)
+        gate = self.folded_gate or 0.0 if embedding is None else self.state_gate(embedding)[:, :, None, None]
+        residual = residual + state.to(residual.dtype) * gate
         return compose(state, residual.to(state.dtype), tau), features
 
     def to_cells(self, picture: Tensor) -> Tensor:

@@ -1,0 +1,255 @@
+"""The loss of one batch: both stages of the method over a clip, unrolled on the network's own outputs."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gtasr_video.models.facts import State
+from gtasr_video.models.gtasr import Context, GTASRVideo
+from gtasr_video.models.temporal import move_cells
+from gtasr_video.training import losses
+from gtasr_video.training.clips import Batch
+from gtasr_video.training.losses import Perceptual
+from gtasr_video.training.settings import Phase
+
+Terms = dict[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """Truth and input of a batch in [-1, 1]: x0 (B, T, 3, H, W), y (B, T, 3, h, w); flow and mask as in `Batch`."""
+
+    x0: Tensor
+    y: Tensor
+    flow: Tensor
+    mask: Tensor
+
+    @staticmethod
+    def of(batch: Batch, device: torch.device) -> Pictures:
+        """Move a batch to `device` and turn bytes into [-1, 1]."""
+        known = batch.has_flow.view(-1, 1, 1, 1, 1)
+        return Pictures(
+            batch.hr.to(device).float() / 127.5 - 1,
+            batch.lr.to(device).float() / 127.5 - 1,
+            batch.flow.to(device),
+            (batch.valid & known).to(device).float(),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """All that is random in one optimiser step, from (seed, step) alone: exact resume needs no other state."""
+
+    generator: torch.Generator
+    seed: int
+
+    @staticmethod
+    def of(seed: int, step: int) -> Draw:
+        """Return the draws of optimiser step `step`."""
+        key = seed * 1_000_003 + step
+        return Draw(torch.Generator().manual_seed(key), key)
+
+    def path_steps(self, count: int, phase: Phase, device: torch.device) -> Tensor:
+        """Return t (B,): N for a share `end_share` of the clips, else uniform in 1..N."""
+        uniform = torch.randint(1, phase.steps + 1, (count,), generator=self.generator)
+        at_end = torch.rand(count, generator=self.generator) < phase.end_share
+        return torch.where(at_end, phase.steps, uniform).to(device)
+
+    def integers(self, high: int, count: int) -> list[int]:
+        """Return `count` integers in 0..high-1."""
+        numbers: list[int] = torch.randint(high, (count,), generator=self.generator).tolist()
+        return numbers
+
+    def normal(self, like: Tensor) -> Tensor:
+        """Return unit Gaussian noise of the shape of `like`."""
+        return torch.randn(like.shape, generator=self.generator).to(like.device)
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One frame of the unroll: y (B, 3, h, w), the other pictures (B, 3, H, W), and the state before it."""
+
+    context: Context
+    y: Tensor
+    x0: Tensor
+    prediction: Tensor
+    target: Tensor
+    state: State
+
+
+class Objective:
+    """The loss of `phase` for a network; `terms` gives its parts, unweighted, and `total` their weighted sum.
+
+    frozen  the frozen copy g of stage II; None in stage I
+    """
+
+    def __init__(
+        self, model: GTASRVideo, phase: Phase, perceptual: Perceptual | None, frozen: GTASRVideo | None = None
+    ) -> None:
+        self.model, self.phase, self.perceptual, self.frozen = model, phase, perceptual, frozen
+        self.path = phase.path(model.noise_scale)
+
+    def total(self, terms: Terms) -> Tensor:
+        """Return the weighted sum of the terms."""
+        w = self.phase.weights
+        weight = {
+            "loss/ct": w.consistency,
+            "loss/ta": w.trajectory,
+            "loss/guide": w.guide,
+            "loss/dtm": w.dtm,
+            "loss/rect": w.rectification,
+            "loss/tta": w.temporal_trajectory,
+            "loss/trect": w.temporal_rectification,
+        }
+        return torch.stack([weight[name] * value for name, value in terms.items()]).sum()
+
+    def terms(self, pictures: Pictures, draw: Draw) -> Terms:
+        """Return the mean over frames of each term of this phase's stage with a weight above 0."""
+        sums: dict[str, list[Tensor]] = defaultdict(list)
+        b, frames, _, h, w = pictures.y.shape
+        t = draw.path_steps(b, self.phase, pictures.y.device)
+        state = self.model.initial(b, h, w)
+        previous: Moment | None = None
+        for k in range(frames):
+            moment, state = self._look(pictures, k, state, t, draw)
+            for name, value in self._frame_terms(moment, draw).items():
+                sums[name].append(value)
+            if previous is not None:
+                flow, mask = pictures.flow[:, k - 1], pictures.mask[:, k - 1]
+                for name, value in self._pair_terms(previous, moment, flow, mask).items():
+                    sums[name].append(value)
+            previous = moment
+        return {name: torch.stack(values).mean() for name, values in sums.items()}
+
+    def _look(self, pictures: Pictures, k: int, state: State, t: Tensor, draw: Draw) -> tuple[Moment, State]:
+        """Evaluate the consistency function at t (with gradient) and t - 1 (without) for frame k."""
+        model, path = self.model, self.path
+        x0, y = pictures.x0[:, k], pictures.y[:, k]
+        context = model.observe(y, state)
+        noise, drift = model.next_noise(state, context.reference, draw.seed)
+        truth = model.to_cells(x0 - context.yup)
+        tau, tau_before = path.tau(t), path.tau(t - 1)
+        error, features = model.predict(context, self._state_at(truth, noise, tau), tau)
+        with torch.no_grad():
+            before, _ = model.predict(context, self._state_at(truth, noise, tau_before), tau_before)
+        prediction = context.yup + model.to_picture(error).float()
+        target = context.yup + model.to_picture(before).float()
+        moment = Moment(context, y, x0, prediction, target, state)
+        return moment, model.advance(y, state._replace(noise=noise, drift=drift), context, error, features)
+
+    def _state_at(self, truth: Tensor, noise: Tensor, tau: Tensor) -> Tensor:
+        """Return x_t - yup as cells: (1 - a_t)(x0 - yup) + sigma_t eps."""
+        a = tau.view(-1, 1, 1, 1)
+        state = (1 - a) * truth
+        if self.path.noise_scale == 0:
+            return state
+        return state + self.path.noise_scale * a * F.pixel_unshuffle(noise, self.model.architecture.cell)
+
+    def _frame_terms(self, moment: Moment, draw: Draw) -> Terms:
+        w = self.phase.weights
+        terms: Terms = {}
+        if w.guide:
+            edges, texture = self.model.adapter.maps(moment.context.guide)
+            terms["loss/guide"] = losses.guide(edges.float(), texture.float(), moment.x0)
+        if w.consistency:
+            terms["loss/ct"] = self._consistency(moment, draw)
+        if self.phase.stage == 1 and w.trajectory:
+            terms["loss/ta"] = self._trajectory(moment, draw)
+        if self.phase.stage == 2:
+            terms.update(self._structure(moment, draw))
+        return terms
+
+    def _consistency(self, moment: Moment, draw: Draw) -> Tensor:
+        loss = losses.consistency(moment.prediction, moment.target)
+        if self.perceptual is None or not self.phase.weights.perceptual:
+            return loss
+        prediction, target = self._windows(draw, moment.prediction, moment.target)
+        return loss + self.phase.weights.perceptual * self.perceptual(prediction, target).mean()
+
+    def _trajectory(self, moment: Moment, draw: Draw) -> Tensor:
+        loss = losses.trajectory_alignment(moment.prediction - moment.x0, self.path)
+        if self.perceptual is None or not self.phase.weights.perceptual or self.path.steps < 2:
+            return loss
+        prediction, truth, yup = self._windows(draw, moment.prediction, moment.x0, moment.context.yup)
+        step = 1 + torch.tensor(draw.integers(self.path.steps - 1, len(yup)), device=yup.device)
+        distance = losses.trajectory_alignment_perceptual(
+            truth, prediction, yup, draw.normal(yup), self.path, step, self.perceptual
+        )
+        return loss + self.phase.weights.perceptual * distance
+
+    def _structure(self, moment: Moment, draw: Draw) -> Terms:
+        """Return the terms of stage II: DTM with stabilisation, and rectification."""
+        w = self.phase.weights
+        if self.perceptual is None:
+            return {}
+        terms: Terms = {}
+        if w.rectification:
+            prediction, truth = self._windows(draw, moment.prediction, moment.x0)
+            rect = losses.rectification(prediction, truth, self.perceptual)
+            terms["loss/rect"] = w.perceptual * rect
+        if w.dtm and self.frozen is not None:
+            xf, xr = self._readings(moment, draw)
+            a, b, c, d = self._windows(draw, moment.prediction, moment.x0, xf, xr)
+            dtm = losses.distribution_trajectory_matching(a, b, c, d, self.perceptual)
+            terms["loss/dtm"] = w.perceptual * dtm
+        return terms
+
+    @torch.no_grad()
+    def _readings(self, moment: Moment, draw: Draw) -> tuple[Tensor, Tensor]:
+        """Return (xf, xr): the frozen copy at a middle step started from the prediction and from the truth."""
+        assert self.frozen is not None
+        g, yup = self.frozen, moment.context.yup
+        context = g.observe(moment.y, moment.state)
+        middle = max(1, self.path.steps // 2)
+        tau = self.path.tau(torch.full((len(yup),), middle, device=yup.device))
+        eps = draw.normal(yup)
+        readings = []
+        for start in (moment.prediction.detach(), moment.x0):
+            state = g.to_cells(self.path.point(start, yup, eps, tau) - yup)
+            residual, _ = g.predict(context, state, tau)
+            readings.append(yup + g.to_picture(residual).float())
+        return readings[0], readings[1]
+
+    def _pair_terms(self, before: Moment, now: Moment, flow: Tensor, mask: Tensor) -> Terms:
+        """Return the temporal terms of two neighbouring frames."""
+        w = self.phase.weights
+        terms: Terms = {}
+        if w.temporal_trajectory:
+            terms["loss/tta"] = losses.temporal_trajectory_alignment(
+                now.prediction - now.x0, before.prediction - before.x0, flow, mask, self.path
+            )
+        if w.temporal_rectification:
+            confidence = self._full_size(now.context.reference.confidence)
+            terms["loss/trect"] = losses.temporal_rectification(
+                now.prediction, self._moved(before.prediction, now), now.x0, self._moved(before.x0, now), confidence
+            )
+        return terms
+
+    def _moved(self, picture: Tensor, now: Moment) -> Tensor:
+        """Move a picture of the frame before as the network moves its reference: by whole LR pixels."""
+        cells = self.model.to_cells(picture)
+        moved = move_cells(cells, now.context.reference.motion, self.model.architecture.cell)
+        return self.model.to_picture(moved)
+
+    def _full_size(self, cells: Tensor) -> Tensor:
+        factor = self.model.architecture.cell * self.model.scale
+        return cells.repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3)
+
+    def _windows(self, draw: Draw, *pictures: Tensor) -> list[Tensor]:
+        """Cut the same randomly placed windows from each (B, 3, H, W): what the perceptual network gets to see."""
+        b, _, h, w = pictures[0].shape
+        size = min(self.phase.perceptual_size, h, w)
+        count = self.phase.perceptual_crops
+        which = draw.integers(b, count)
+        # Multiples of 8 keep the windows on the grid of cells.
+        top = [8 * v for v in draw.integers((h - size) // 8 + 1, count)]
+        left = [8 * v for v in draw.integers((w - size) // 8 + 1, count)]
+        return [
+            torch.stack([p[n, :, y : y + size, x : x + size] for n, y, x in zip(which, top, left, strict=True)])
+            for p in pictures
+        ]
