@@ -18,7 +18,8 @@ class ColorSpec:
     """How numbers become light. `primaries` and `transfer` are the ITU-T H.273 codes (2 = unspecified).
 
     `matrix` and `full_range` are what is USED, also when the source did not say: the reader decides
-    (601 up to 576 lines, 709 above; limited range for YUV) and the writer always writes it.
+    (601 up to 576 lines and below 1280 columns, 709 above; limited range for YUV) and the writer always writes it.
+    `matrix_code` is the source's own H.273 code where one matrix has several (5 and 6 are both bt601), else 2.
     """
 
     matrix: Matrix = "bt709"
@@ -26,6 +27,7 @@ class ColorSpec:
     primaries: int = 2
     transfer: int = 2
     chroma_siting: ChromaSiting = "left"
+    matrix_code: int = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class PixelLayout:
     """Planar layout: `bits` per sample (8 to 16), chroma subsampling as log2 factors, and FFmpeg's name.
 
     4:2:0 is ``log2_chroma_w = log2_chroma_h = 1``, 4:2:2 is (1, 0), 4:4:4 is (0, 0).
-    `planes` is 3, or 1 for grey.
+    `planes` is 3, or 1 for grey. Names that start with ``gbrp`` hold RGB, in the order G, B, R.
     """
 
     name: str

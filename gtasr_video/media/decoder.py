@@ -1,0 +1,156 @@
+"""Raw decoded pictures of one file: packets in, frames out, damage counted, positions exact."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import av
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from gtasr_video.media.source import MAX_PIXELS, choose_video, open_input, seconds, start_of
+
+_MOST_THREADS = 4
+_BACK_OFF_SECONDS = (0, 1, 5, 25)
+
+
+class Decoder:
+    """The main video stream of a file, decoded in software by a bounded number of threads.
+
+    corrupt      packets the decoder refused, and frames it marked as damaged
+    broken       True if reading stopped at an error before the end of the file
+    """
+
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        self.path = path
+        self.corrupt = 0
+        self.broken = False
+        self._threads = threads or min(_MOST_THREADS, len(os.sched_getaffinity(0)))
+        self._packets_in = self._frames_out = 0
+        self._open()
+
+    def _open(self) -> None:
+        self.container: InputContainer = open_input(self.path)
+        try:
+            self.stream: VideoStream = choose_video(self.container, self.path)
+        except BaseException:
+            self.container.close()
+            raise
+        for other in self.container.streams:
+            other.discard = av.stream.Discard.default if other is self.stream else av.stream.Discard.all
+        context = self.stream.codec_context
+        context.options = {"max_pixels": str(MAX_PIXELS)}
+        context.thread_type = av.codec.context.ThreadType.AUTO
+        context.thread_count = self._threads
+        self._packets: Iterable[av.Packet[VideoStream]] = self.container.demux(self.stream)
+
+    @property
+    def time_base(self) -> Fraction:
+        """Seconds per tick of the stream's timestamps."""
+        return self.stream.time_base or Fraction(1, av.time_base)
+
+    @property
+    def begin(self) -> Fraction:
+        """The file's own time, in seconds, of what a player shows as 0."""
+        return start_of(self.container, [s for s in self.container.streams if s.type in ("video", "audio")])
+
+    def close(self) -> None:
+        """Close the file; frames already given out stay valid."""
+        self.container.close()
+
+    def frames(self) -> Iterator[av.VideoFrame]:
+        """Yield every frame from the present position on, in presentation order, drained at the end.
+
+        Where a decoder with several threads lost frames at a damaged end, a second pass with one thread over the
+        last group of pictures brings them.
+        """
+        last: int | None = None
+        for frame in self._decode_all():
+            last = frame.pts if frame.pts is not None else last
+            yield frame
+        if self._threads > 1 and self._frames_out < self._packets_in and last is not None:
+            yield from self._tail(last)
+
+    def _decode_all(self) -> Iterator[av.VideoFrame]:
+        for packet in self._readable():
+            self._packets_in += bool(packet.size) and not packet.is_discard
+            try:
+                decoded = self.stream.decode(packet)
+            except (av.InvalidDataError, av.EOFError):
+                self.corrupt += 1
+                continue
+            for frame in decoded:
+                self._frames_out += 1
+                self.corrupt += frame.is_corrupt
+                yield frame
+
+    def _readable(self) -> Iterator[av.Packet[VideoStream]]:
+        """Yield packets; after an unreadable one only the packet that drains the decoder is left."""
+        packets = iter(self._packets)
+        while True:
+            try:
+                yield next(packets)
+            except StopIteration:
+                return
+            except av.FFmpegError:
+                self.broken = True
+                break
+        yield self._flush_packet()
+
+    def _flush_packet(self) -> av.Packet[VideoStream]:
+        packet: av.Packet[Any] = av.Packet()
+        packet.stream, packet.time_base = self.stream, self.time_base
+        return packet
+
+    def _tail(self, last: int) -> Iterator[av.VideoFrame]:
+        careful = Decoder(self.path, threads=1)
+        try:
+            careful.seek(last * self.time_base)
+            for frame in careful.frames():
+                if frame.pts is not None and frame.pts > last:
+                    yield frame
+        finally:
+            careful.close()
+
+    def seek(self, target: Fraction) -> None:
+        """Make `frames` begin at a key frame from which every frame at or after `target` (file time) is whole.
+
+        Steps back until the key frame found is presented no later than `target`: containers index decoding
+        times, and a key frame decoded before `target` may be presented after it.
+        """
+        beginning = seconds(self.stream.start_time, self.time_base) or Fraction(0)
+        for margin in _BACK_OFF_SECONDS:
+            wanted = target - margin
+            if wanted <= beginning or not self._seek_once(wanted):
+                break
+            key, rest = self._next_key()
+            if key is not None and _time_of(key) <= target / self.time_base:
+                self._packets = chain([key], rest)
+                return
+        self.container.close()
+        self._open()
+
+    def _seek_once(self, wanted: Fraction) -> bool:
+        try:
+            self.container.seek(int(wanted / self.time_base), stream=self.stream, backward=True)
+        except av.FFmpegError:
+            return False
+        return True
+
+    def _next_key(self) -> tuple[av.Packet[VideoStream] | None, Iterator[av.Packet[VideoStream]]]:
+        packets = self.container.demux(self.stream)
+        try:
+            found = next((p for p in packets if p.is_keyframe and p.size), None)
+        except av.FFmpegError:
+            found = None
+        return found, packets
+
+
+def _time_of(packet: av.Packet[VideoStream]) -> float:
+    stamp = packet.pts if packet.pts is not None else packet.dts
+    return float("inf") if stamp is None else stamp

@@ -1,0 +1,134 @@
+"""Planes of a decoded picture as tensors, and back.
+
+Planar YUV (4:2:0, 4:2:2, 4:4:4), planar RGB (``gbrp``, planes in the order G, B, R) and grey of 8 to 16 bits pass
+through untouched. Everything else is converted once, by swscale, to the nearest of those: semi-planar (NV12,
+P010) and packed YUV and big-endian samples only move, 4:1:1 and 4:4:0 get the next finer chroma, palettes and
+packed RGB become planar RGB, floating point becomes 16 bits. Alpha is left out.
+"""
+
+from __future__ import annotations
+
+import av
+import torch
+from av.video.reformatter import Interpolation, VideoReformatter
+from torch import Tensor
+
+from gtasr_video.frames import PixelLayout
+
+_DEPTHS = (8, 9, 10, 12, 14, 16)
+_ACCURATE = int(Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP)
+_FULL_CHROMA = int(Interpolation.FULL_CHR_H_INT)
+
+
+def _table() -> dict[str, PixelLayout]:
+    """All layouts frames can have here, by FFmpeg's name."""
+    layouts = {}
+    for bits in _DEPTHS:
+        suffix = "" if bits == 8 else f"{bits}le"
+        for family, log2_w, log2_h in (("yuv420p", 1, 1), ("yuv422p", 1, 0), ("yuv444p", 0, 0), ("gbrp", 0, 0)):
+            name = family + suffix
+            layouts[name] = PixelLayout(name, bits, log2_w, log2_h)
+        name = "gray" + suffix
+        layouts[name] = PixelLayout(name, bits, 0, 0, planes=1)
+    return layouts
+
+
+LAYOUTS = _table()
+
+
+def carried_as(pix_fmt: str) -> PixelLayout | None:
+    """Return the layout whose planes a frame of `pix_fmt` already holds, or None if it must be converted.
+
+    ``yuvj420p`` is ``yuv420p`` in full range; ``yuva420p`` is ``yuv420p`` and a fourth plane that is left out.
+    """
+    plain = pix_fmt.replace("yuvj", "yuv").replace("yuva", "yuv").replace("gbrap", "gbrp")
+    return LAYOUTS.get(plain)
+
+
+def nearest_layout(pix_fmt: str) -> PixelLayout:
+    """Return the layout that a picture of FFmpeg's format `pix_fmt` is carried in, converted if need be."""
+    found = carried_as(pix_fmt)
+    if found is not None:
+        return found
+    if "f16" in pix_fmt or "f32" in pix_fmt:
+        depth = 16
+    else:
+        components = [c for c in av.VideoFormat(pix_fmt, 64, 64).components if not c.is_alpha]
+        depth = next(d for d in _DEPTHS if d >= max(c.bits for c in components))
+    suffix = "" if depth == 8 else f"{depth}le"
+    return LAYOUTS[_family(av.VideoFormat(pix_fmt, 64, 64)) + suffix]
+
+
+def _family(form: av.VideoFormat) -> str:
+    """Name of the planar family nearest to `form` (made for 64 x 64) that loses no chroma it can keep."""
+    if form.is_rgb or form.has_palette or form.name.startswith("xyz"):
+        return "gbrp"
+    if sum(not c.is_alpha for c in form.components) == 1:
+        return "gray"
+    across, down = 64 // form.chroma_width(64), 64 // form.chroma_height(64)
+    if across == 1:
+        return "yuv444p"
+    return "yuv422p" if down == 1 else "yuv420p"
+
+
+class Converter:
+    """Brings pictures of one stream into one layout and size; keeps swscale's tables between frames."""
+
+    def __init__(self, layout: PixelLayout, width: int, height: int, *, full_range: bool) -> None:
+        self.layout, self.width, self.height = layout, width, height
+        self._range = None if layout.name.startswith("gbrp") else 2 if full_range else 1
+        self._flags = _ACCURATE | (0 if layout.log2_chroma_w else _FULL_CHROMA)
+        self._scaler = VideoReformatter()
+
+    def needed(self, frame: av.VideoFrame) -> bool:
+        """Return whether `frame` differs from what this converter makes."""
+        return (frame.width, frame.height) != (self.width, self.height) or (
+            carried_as(frame.format.name) != self.layout
+        )
+
+    def convert(self, frame: av.VideoFrame) -> av.VideoFrame:
+        """Return `frame` itself if nothing needs to change, else a converted copy (bicubic where it resizes)."""
+        if not self.needed(frame):
+            return frame
+        return self._scaler.reformat(
+            frame,
+            width=self.width,
+            height=self.height,
+            format=self.layout.name,
+            interpolation=self._flags,
+            src_color_range=self._range,
+            dst_color_range=self._range,
+            threads=1,
+        )
+
+
+def plane_view(plane: av.video.plane.VideoPlane, dtype: torch.dtype) -> Tensor:
+    """Return one plane as a tensor (h, w) that shares its memory, without the padding at line ends."""
+    step = plane.line_size // dtype.itemsize
+    flat = torch.frombuffer(plane, dtype=dtype)
+    if step > 0:
+        return flat.as_strided((plane.height, plane.width), (step, 1))
+    lines = flat.as_strided((plane.height, plane.width), (-step, 1))
+    return lines.flip(0)
+
+
+def to_planes(frame: av.VideoFrame, layout: PixelLayout) -> tuple[Tensor, ...]:
+    """Return the planes of `frame`, which is in `layout`, sharing its memory: read them, never write them."""
+    return tuple(plane_view(frame.planes[i], layout.dtype) for i in range(layout.planes))
+
+
+def from_planes(planes: tuple[Tensor, ...], layout: PixelLayout, width: int, height: int) -> av.VideoFrame:
+    """Return a new video frame of `width` x `height` holding copies of `planes` (on any device).
+
+    A plane smaller than the frame needs is continued with its last row and column: 4:2:0 encoders want even sizes.
+    """
+    frame = av.VideoFrame(width, height, layout.name)
+    for index, source in enumerate(planes):
+        target = plane_view(frame.planes[index], layout.dtype)
+        rows, columns = source.shape
+        target[:rows, :columns].copy_(source)
+        if columns < target.shape[1]:
+            target[:rows, columns:] = target[:rows, columns - 1 : columns]
+        if rows < target.shape[0]:
+            target[rows:] = target[rows - 1]
+    return frame

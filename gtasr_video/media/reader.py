@@ -1,0 +1,290 @@
+"""Every frame of a video file, once, in order, with its exact time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import av
+
+from gtasr_video.errors import InputError
+from gtasr_video.frames import Frame, VideoSpec
+from gtasr_video.media import tags
+from gtasr_video.media.decoder import Decoder
+from gtasr_video.media.planes import Converter, nearest_layout, to_planes
+from gtasr_video.media.source import seconds
+from gtasr_video.media.timeline import Timeline
+
+# A time given in decimals may miss the tick it means by less than this.
+_TOLERANCE = Fraction(1, 1_000_000)
+
+
+class _Timed(NamedTuple):
+    picture: av.VideoFrame
+    pts: int
+    cut: bool
+
+
+class Reader:
+    """Read the video of a local file, frame by frame.
+
+    Iterate once: every frame comes out in presentation order, with its pts in ticks of ``spec.time_base`` exactly
+    as the file has it (`Timeline` says what happens where the file is wrong). Planes share the decoder's memory:
+    read them, never write them. Opened by one thread, iterated and closed by one thread.
+
+    start     seconds after the beginning of the file (what a player shows as 0); the first frame is the first
+              whose pts is not before it. Exact to the frame: decoding begins at an earlier key frame.
+    duration  seconds after `start`; the last frame is the last that begins before their end.
+    frames    yield at most this many.
+
+    Frames whose size or format differs from the first one's are brought to the first one's by swscale, marked as
+    cuts and counted. Damaged packets are counted in `corrupt_packets` and decoding goes on.
+    Raises InputError if the file is missing, unreadable, not media, or holds no frame that can be decoded.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        start: Fraction | None = None,
+        duration: Fraction | None = None,
+        frames: int | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self.start, self.length, self.frames = start, duration, frames
+        self._decoder = Decoder(self.path)
+        self._count = self._size_changes = 0
+        self._last_end: Fraction | None = None
+        self._drained = self._iterated = False
+        try:
+            self._prepare()
+        except BaseException:
+            self.close()
+            raise
+
+    def _prepare(self) -> None:
+        """Decode the first frame: only that tells what the frames of this stream really look like."""
+        decoder = self._decoder
+        self._begin = decoder.begin + (self.start or 0)
+        self._end = None if self.length is None else self._begin + self.length
+        stream = decoder.stream
+        self._timeline = Timeline(decoder.time_base, stream.average_rate or stream.guessed_rate)
+        siting = tags.chroma_siting(tags.describe(decoder.container).get(stream.index, ""))
+        if self.start:
+            decoder.seek(self._begin)
+        self._pending = self._in_window()
+        first = next(self._pending, None)
+        if first is None:
+            raise InputError(self._why_nothing())
+        self._first = first
+        self.display_matrix = tags.display_matrix(first.picture)
+        self.spec = self._spec_of(first.picture, siting)
+        self._converter = Converter(
+            self.spec.layout, self.spec.width, self.spec.height, full_range=self.spec.color.full_range
+        )
+
+    def _spec_of(self, picture: av.VideoFrame, siting: Any) -> VideoSpec:
+        stream = self._decoder.stream
+        context = stream.codec_context
+        return VideoSpec(
+            width=picture.width,
+            height=picture.height,
+            time_base=self._decoder.time_base,
+            layout=nearest_layout(picture.format.name),
+            color=tags.color_of(picture, siting),
+            frame_rate=stream.average_rate or stream.guessed_rate or None,
+            sample_aspect=stream.sample_aspect_ratio or Fraction(1),
+            rotation=picture.rotation % 360 if picture.rotation % 90 == 0 else 0,
+            interlaced=picture.interlaced_frame or context.field_order > 1,
+        )
+
+    def _why_nothing(self) -> str:
+        total = self._stream_seconds()
+        if self.start and total is not None and self.start >= total:
+            return f"{self.path}: start {float(self.start):g} s is past its end ({float(total):.3f} s)"
+        if self.start or self.length is not None:
+            return f"{self.path}: no frame lies between the start and the end asked for"
+        broken = self._decoder.corrupt or self._decoder.broken
+        return f"{self.path}: not one frame of its video can be decoded" + (
+            " (it is damaged)" if broken else " (it holds no pictures)"
+        )
+
+    def _in_window(self) -> Iterator[_Timed]:
+        """Yield decoded pictures with their final times, from `start` on and before the end."""
+        time_base = self._decoder.time_base
+        for picture in self._decoder.frames():
+            pts, cut = self._timeline.place(picture.pts, picture.dts)
+            if self.start and pts * time_base < self._begin - _TOLERANCE:
+                continue
+            if self._end is not None and pts * time_base >= self._end - _TOLERANCE:
+                return
+            yield _Timed(picture, pts, cut)
+        self._drained = True
+
+    def __iter__(self) -> Iterator[Frame]:
+        if self._iterated:
+            raise RuntimeError("a Reader is iterated once; open the file again")
+        self._iterated = True
+        try:
+            yield from self._with_durations()
+        except InputError:
+            raise
+        except av.FFmpegError as error:
+            raise InputError(f"{self.path}: decoding failed after frame {self._count} ({error.strerror})") from error
+
+    def _with_durations(self) -> Iterator[Frame]:
+        """Yield frames, each with the ticks to the next: so every frame waits for the one after it."""
+        if self.frames is not None and self.frames <= 0:
+            return
+        held, gap = self._first, 0
+        for timed in self._pending:
+            gap = timed.pts - held.pts
+            yield self._finish(held, gap)
+            if self._count == self.frames:
+                return
+            held = timed
+        yield self._finish(held, self._last_duration(held, gap))
+
+    def _finish(self, timed: _Timed, duration: int) -> Frame:
+        picture, pts, cut = timed
+        self._last_end = (pts + duration) * self.spec.time_base
+        changed = (picture.width, picture.height) != (self.spec.width, self.spec.height)
+        self._size_changes += changed
+        planes = to_planes(self._converter.convert(picture), self.spec.layout)
+        self._count += 1
+        return Frame(planes, pts, duration, cut or changed or self._count == 1)
+
+    def _last_duration(self, timed: _Timed, gap: int) -> int:
+        """Ticks the last frame lasts: to the end the file states if that is believable, else as it says itself."""
+        usual = timed.picture.duration or gap
+        stream = self._decoder.stream
+        if stream.duration is not None and stream.start_time is not None:
+            rest = stream.start_time + stream.duration - timed.pts
+            if 0 < rest <= 2 * max(usual, gap):
+                return rest
+        return usual
+
+    @property
+    def corrupt_packets(self) -> int:
+        """Packets the decoder refused and frames it marked as damaged, so far."""
+        return self._decoder.corrupt
+
+    @property
+    def origin(self) -> Fraction | None:
+        """File time in seconds at which a cut at `start` begins (its first frame), or None if uncut there."""
+        return self._first.pts * self.spec.time_base if self.start else None
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether the end was asked for, so that sound must end with the picture."""
+        return self.length is not None or self.frames is not None
+
+    def _stream_seconds(self) -> Fraction | None:
+        """Length of the whole video stream as the container states it."""
+        stream = self._decoder.stream
+        exact = seconds(stream.duration, stream.time_base) or _tagged_duration(stream.metadata)
+        total = self._decoder.container.duration
+        return exact or (Fraction(total, av.time_base) if total else None)
+
+    @property
+    def duration(self) -> Fraction | None:
+        """Seconds this reader will yield as far as the container knows."""
+        total = self._stream_seconds()
+        if total is not None:
+            total = max(Fraction(0), total - (self.start or 0))
+        known = [t for t in (total, self.length) if t is not None]
+        if self.frames is not None and self.spec.frame_rate:
+            known.append(self.frames / self.spec.frame_rate)
+        return min(known, default=None)
+
+    @property
+    def frame_count_estimate(self) -> int | None:
+        """Frames this reader will yield as far as the container knows."""
+        whole = self._decoder.stream.frames
+        if whole and not self.start and self.length is None:
+            return whole if self.frames is None else min(whole, self.frames)
+        if self.duration is None or not self.spec.frame_rate:
+            return self.frames
+        return max(1, round(self.duration * self.spec.frame_rate))
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the source is and what was met in it so far, as plain JSON-able values."""
+        spec, stream = self.spec, self._decoder.stream
+        return {
+            "path": str(self.path),
+            "container": self._decoder.container.format.name,
+            "codec": stream.codec_context.codec.canonical_name,
+            "pix_fmt": self._first.picture.format.name,
+            "layout": spec.layout.name,
+            "width": spec.width,
+            "height": spec.height,
+            "frame_rate": str(spec.frame_rate) if spec.frame_rate else None,
+            "time_base": str(spec.time_base),
+            "duration_s": None if self.duration is None else float(self.duration),
+            "matrix": spec.color.matrix,
+            "full_range": spec.color.full_range,
+            "primaries": spec.color.primaries,
+            "transfer": spec.color.transfer,
+            "chroma_siting": spec.color.chroma_siting,
+            "sample_aspect": str(spec.sample_aspect),
+            "rotation": spec.rotation,
+            "interlaced": spec.interlaced,
+            "frames": self._count,
+            "corrupt_packets": self.corrupt_packets,
+            "repaired_timestamps": self._timeline.repaired,
+            "clock_restarts": self._timeline.restarts,
+            "size_changes": self._size_changes,
+            "truncated_at_s": self._truncated_at(),
+            "warnings": list(self.warnings()),
+        }
+
+    def _truncated_at(self) -> float | None:
+        """Seconds at which the picture ended too early, or None if it did not, or is still coming."""
+        if not self._drained or self._last_end is None:
+            return None
+        reached = self._last_end - self._decoder.begin
+        claimed = self._stream_seconds()
+        missing = 0 if claimed is None else claimed - reached
+        step = 1 / self.spec.frame_rate if self.spec.frame_rate else Fraction(1, 25)
+        return float(reached) if self._decoder.broken or missing > max(3 * step, Fraction(1, 5)) else None
+
+    def warnings(self) -> Iterator[str]:
+        """Yield one line for each thing in the source that was not as it should be."""
+        cut_off, claimed = self._truncated_at(), self._stream_seconds()
+        if cut_off is not None:
+            of = "" if claimed is None else f" of the {float(claimed):.3f} s it claims"
+            yield f"{self.path} is cut off or damaged: its picture ends at {cut_off:.3f} s{of}"
+        if self.corrupt_packets:
+            yield f"{self.path}: {self.corrupt_packets} damaged packets; what could be decoded was kept"
+        if self._size_changes:
+            size = f"{self.spec.width}x{self.spec.height}"
+            yield f"{self.path}: the picture size changes; {self._size_changes} frames were resized to {size}"
+        if self._timeline.restarts:
+            yield f"{self.path}: its clock starts again {self._timeline.restarts} times; times were joined"
+        if self._timeline.repaired:
+            yield f"{self.path}: {self._timeline.repaired} timestamps were missing or out of order"
+
+    def close(self) -> None:
+        """Close the file; frames already given out stay valid."""
+        self._decoder.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _tagged_duration(metadata: dict[str, str]) -> Fraction | None:
+    """Return the length that Matroska writers leave in a stream's tags (``00:01:02.500000000``)."""
+    try:
+        hours, minutes, rest = metadata["DURATION"].split(":")
+        return int(hours) * 3600 + int(minutes) * 60 + Fraction(rest)
+    except (KeyError, ValueError):
+        return None

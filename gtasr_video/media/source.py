@@ -1,0 +1,129 @@
+"""Opening a local file for reading, safely: only the `file` protocol, only formats that hold media themselves."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Final
+
+import av
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from gtasr_video.errors import InputError
+
+# Formats that are files of media. Left out on purpose: playlists and scripts that make FFmpeg open other files or
+# addresses (hls, dash, concat, imf, sdp, ...), devices, and text that it would render (tty, ...).
+_VIDEO_FORMATS: Final = (
+    "matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,avi,mpegts,mpeg,mpegvideo,m4v,flv,asf,wtv,ogg,nut,mxf,gxf,rm,nsv,dv,ivf,"
+    "obu,av1,h261,h263,h264,hevc,vvc,vc1,cavsvideo,dirac,dnxhd,mjpeg,mpjpeg,yuv4mpegpipe,gif,apng,webp,jpegxl_anim,"
+    "r3d,smjpeg,roq,smk,bink,film_cpk,ipmovie,4xm,vmd,wc3movie,idcin,flic,amv,swf,nuv,pva,ty,xmv,dxa,thp,rl2,lmlm4,"
+    "png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe,exr_pipe,dpx_pipe,ppm_pipe,pgm_pipe,pam_pipe,gif_pipe,"
+    "j2k_pipe,jpegxl_pipe,qoi_pipe,hdr_pipe,sgi_pipe,sunrast_pipe,psd_pipe,dds_pipe,pcx_pipe,xwd_pipe"
+)
+# Known so that a song is refused as "no picture in it" rather than as unreadable.
+_SOUND_FORMATS: Final = "wav,w64,mp3,aac,flac,aiff,au,ac3,eac3,dts,dtshd,truehd,ape,wv,tta,caf,amr,oma,mpc,mpc8,opus"
+_GENERATE_PTS: Final = 0x0001  # AVFMT_FLAG_GENPTS
+# Largest picture that is decoded; a header that claims more is a mistake or an attack.
+MAX_PIXELS: Final = 16384 * 16384
+_PLAYLISTS: Final = {
+    b"#EXTM3U": "an HLS or M3U playlist",
+    b"ffconcat version": "a concat script",
+    b"<MPD": "a DASH manifest",
+    b"v=0": "an SDP description",
+    b"[playlist]": "a PLS playlist",
+}
+
+
+def check_file(path: Path) -> None:
+    """Raise InputError unless `path` is a regular file that is not empty, can be read, and is no playlist."""
+    try:
+        mode = path.stat()
+        head = b""
+        if stat.S_ISREG(mode.st_mode):
+            with path.open("rb") as file:
+                head = file.read(1024)
+    except FileNotFoundError as error:
+        raise InputError(f"no such file: {path}") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', error)})") from error
+    if stat.S_ISDIR(mode.st_mode):
+        raise InputError(f"{path} is a folder; give one video file")
+    if not stat.S_ISREG(mode.st_mode):
+        raise InputError(f"{path} is not a regular file")
+    if mode.st_size == 0:
+        raise InputError(f"{path} is empty (0 bytes)")
+    kind = _playlist_kind(head)
+    if kind is not None:
+        raise InputError(f"{path} is {kind}, which may lead to other files; give the media file itself")
+
+
+def _playlist_kind(head: bytes) -> str | None:
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+    for mark, name in _PLAYLISTS.items():
+        if text.startswith(mark) or (mark == b"<MPD" and mark in text):
+            return name
+    return None
+
+
+def open_input(path: Path) -> InputContainer:
+    """Open `path` with FFmpeg. Raises InputError if it is not a media file that can be read."""
+    check_file(path)
+    options = {
+        "protocol_whitelist": "file",
+        "format_whitelist": f"{_VIDEO_FORMATS},{_SOUND_FORMATS}",
+        "max_pixels": str(MAX_PIXELS),
+    }
+    try:
+        container = av.open(file_url(path), mode="r", options=options, metadata_errors="surrogateescape", timeout=None)
+    except av.FFmpegError as error:
+        reason = "damaged, cut off before its index, or not a video at all"
+        raise InputError(f"{path} is not a media file that can be read ({reason})") from error
+    # FFmpeg's tool does not invent timestamps either: a missing one is worked out from the decoding time.
+    container.flags &= ~_GENERATE_PTS
+    return container
+
+
+def file_url(path: Path) -> str:
+    """Return `path` so that FFmpeg takes it for a file whatever it contains (colons, a leading dash)."""
+    return f"file:{os.path.abspath(path)}"  # noqa: PTH100 - resolving links is not wanted
+
+
+def choose_video(container: InputContainer, path: Path) -> VideoStream:
+    """Return the first video stream that is not cover art. Raises InputError if there is none to decode."""
+    pictures = [s for s in container.streams.video if not is_cover(s)]
+    if not pictures:
+        if container.streams.audio:
+            raise InputError(f"{path} holds sound but no picture")
+        raise InputError(f"{path} holds no video stream ({_kinds(container)})")
+    for stream in pictures:
+        if stream.codec_context is not None:
+            return stream
+    raise InputError(f"{path}: there is no decoder for its video")
+
+
+def is_cover(stream: av.stream.Stream) -> bool:
+    """Return whether `stream` is a still that belongs to the file, such as album art or a thumbnail."""
+    still = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
+    return bool(stream.disposition & still)
+
+
+def _kinds(container: InputContainer) -> str:
+    kinds = sorted({str(s.type) for s in container.streams})
+    return f"only {' and '.join(kinds)}" if kinds else "no streams at all"
+
+
+def seconds(ticks: int | None, time_base: Fraction | None) -> Fraction | None:
+    """Return `ticks` of `time_base` in exact seconds, or None if either is unknown."""
+    return None if ticks is None or time_base is None else ticks * time_base
+
+
+def start_of(container: InputContainer, streams: Sequence[Any]) -> Fraction:
+    """Return the time a player calls 0: the file's start time, exact if it is one of its streams' start."""
+    coarse = Fraction(container.start_time or 0, av.time_base)
+    starts = [seconds(s.start_time, s.time_base) for s in streams]
+    exact = [s for s in starts if s is not None and abs(s - coarse) <= Fraction(1, av.time_base)]
+    return min(exact, default=coarse)

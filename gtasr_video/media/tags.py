@@ -1,0 +1,113 @@
+"""How a stream says what its numbers mean: matrix, range, primaries, transfer, chroma siting, rotation."""
+
+from __future__ import annotations
+
+import logging
+import re
+import struct
+import threading
+from typing import Any, Final
+
+import av
+import av.logging
+
+from gtasr_video.frames import ChromaSiting, ColorSpec, Matrix
+
+# ITU-T H.273 table 4, the codes FFmpeg calls AVCOL_SPC_*. 240M differs from 709 by less than one 8-bit step.
+_MATRIX_OF_CODE: Final[dict[int, Matrix]] = {
+    0: "rgb",
+    1: "bt709",
+    4: "bt601",
+    5: "bt601",
+    6: "bt601",
+    7: "bt709",
+    9: "bt2020",
+    10: "bt2020",
+}
+_CODE_OF_MATRIX: Final[dict[Matrix, int]] = {"rgb": 0, "bt709": 1, "bt601": 6, "bt2020": 9}
+_SITINGS: Final[dict[str, ChromaSiting]] = {
+    "left": "left",
+    "center": "center",
+    "topleft": "topleft",
+    "top": "topleft",
+    "bottomleft": "left",
+    "bottom": "center",
+}
+_UNSPECIFIED: Final = 2
+_log_lock = threading.Lock()
+# While `describe` listens, other threads' FFmpeg messages must not reach stderr through logging's last resort.
+logging.getLogger("libav").addHandler(logging.NullHandler())
+
+
+def guess_matrix(width: int, height: int) -> Matrix:
+    """Return the matrix of an untagged YUV picture: 601 for standard definition, 709 above."""
+    return "bt709" if width >= 1280 or height > 576 else "bt601"
+
+
+def color_of(frame: av.VideoFrame, siting: ChromaSiting) -> ColorSpec:
+    """Return how to read the numbers of `frame`, deciding where its stream does not say.
+
+    RGB and palette formats are "rgb" in full range. A matrix code that no `Matrix` covers is treated as unsaid.
+    """
+    form, code = frame.format, frame.colorspace
+    is_rgb = form.is_rgb or form.has_palette
+    matrix = "rgb" if is_rgb else _MATRIX_OF_CODE.get(code) or guess_matrix(frame.width, frame.height)
+    if matrix == "rgb" and not is_rgb and form.name.startswith("gray"):
+        matrix = guess_matrix(frame.width, frame.height)
+    full = is_rgb or form.name.startswith("yuvj") or frame.color_range == 2
+    return ColorSpec(
+        matrix=matrix,
+        full_range=full,
+        primaries=frame.color_primaries,
+        transfer=frame.color_trc,
+        chroma_siting=siting,
+        matrix_code=code if _MATRIX_OF_CODE.get(code) == matrix else _UNSPECIFIED,
+    )
+
+
+def matrix_code(color: ColorSpec) -> int:
+    """Return the H.273 code to write for `color`: the source's own where it agrees with the matrix used."""
+    if _MATRIX_OF_CODE.get(color.matrix_code) == color.matrix:
+        return color.matrix_code
+    return _CODE_OF_MATRIX[color.matrix]
+
+
+def describe(container: av.container.InputContainer) -> dict[int, str]:
+    """Return FFmpeg's one-line description of each stream, by stream index.
+
+    The only door PyAV leaves to the chroma siting. FFmpeg prints it into its log, so the log is listened to for
+    the moment of one call, which never releases the interpreter lock.
+    """
+    with _log_lock:
+        level = av.logging.get_level()
+        av.logging.set_libav_level(av.logging.VERBOSE)
+        av.logging.set_level(av.logging.VERBOSE)
+        try:
+            text: str = container.dumps_format()  # type: ignore[attr-defined]  # PyAV's stubs lack it
+        finally:
+            av.logging.set_level(level)
+            av.logging.set_libav_level(av.logging.INFO)
+    found = re.finditer(r"^ *Stream #\d+:(\d+)[^\n]*", text, re.MULTILINE)
+    return {int(match.group(1)): match.group(0).strip() for match in found}
+
+
+def chroma_siting(description: str) -> ChromaSiting:
+    """Return where chroma samples lie according to a stream's description; "left" where it does not say.
+
+    Codecs define "left" for streams that are silent; MPEG-1 and JPEG decoders say "center" themselves.
+    """
+    for group in re.findall(r"\(([^()]*)\)", description):
+        for word in re.split(r"[,/ ]+", group):
+            if word in _SITINGS:
+                return _SITINGS[word]
+    return "left"
+
+
+def display_matrix(frame: av.VideoFrame) -> tuple[int, ...] | None:
+    """Return the nine numbers (16.16 and 2.30 fixed point) by which players turn or mirror the picture, if any."""
+    side_data: Any = frame.side_data
+    data = side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return None
+    numbers = struct.unpack("=9i", bytes(data)[:36])
+    return (*numbers[:6], 0, 0, numbers[8])
