@@ -179,9 +179,19 @@ class Reader:
         return self._first.pts * self.spec.time_base if self.start else None
 
     @property
-    def cut_short(self) -> bool:
-        """Whether the end was asked for, so that sound must end with the picture."""
-        return self.length is not None or self.frames is not None
+    def origin_ticks(self) -> int:
+        """Ticks that are taken off every pts so that a cut begins at 0; 0 where the start is not cut."""
+        return self._first.pts if self.start else 0
+
+    @property
+    def stream_index(self) -> int:
+        """Index of the picture's stream in the file."""
+        return self._decoder.stream.index
+
+    @property
+    def cut_length(self) -> Fraction | None:
+        """Seconds asked for (about, where frames were counted) if the end was asked for, else None."""
+        return self.duration if self.length is not None or self.frames is not None else None
 
     def _stream_seconds(self) -> Fraction | None:
         """Length of the whole video stream as the container states it."""

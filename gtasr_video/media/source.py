@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import av
 from av.container import InputContainer
+from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from gtasr_video.errors import InputError
@@ -105,10 +106,18 @@ def choose_video(container: InputContainer, path: Path) -> VideoStream:
     raise InputError(f"{path}: there is no decoder for its video")
 
 
-def is_cover(stream: av.stream.Stream) -> bool:
+def is_cover(stream: Stream) -> bool:
     """Return whether `stream` is a still that belongs to the file, such as album art or a thumbnail."""
-    still = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
+    still = Disposition.attached_pic | Disposition.timed_thumbnails
     return bool(stream.disposition & still)
+
+
+def codec_name(stream: Stream) -> str:
+    """Return FFmpeg's name of the format of `stream`, such as h264 or aac; "unknown" where it has none."""
+    context: Any = stream.codec_context
+    if context is not None:
+        return str(context.codec.canonical_name)
+    return str(getattr(stream, "name", None) or "unknown")
 
 
 def _kinds(container: InputContainer) -> str:

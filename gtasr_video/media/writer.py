@@ -1,0 +1,248 @@
+"""Frames to a video file, with the source's sound and tags, whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import av
+from av.container import OutputContainer
+from av.stream import Stream
+from av.video.stream import VideoStream
+
+from gtasr_video.errors import GTASRVideoError, OutputError
+from gtasr_video.frames import Frame, VideoSpec
+from gtasr_video.media import tags
+from gtasr_video.media.encoding import Encoding, plan
+from gtasr_video.media.planes import from_planes
+from gtasr_video.media.reader import Reader
+from gtasr_video.media.remux import SideStreams
+from gtasr_video.media.source import file_url
+from gtasr_video.media.target import Target
+
+_BITEXACT_FILE: Final = 0x0400  # AVFMT_FLAG_BITEXACT: no dates, versions or random numbers in the file
+_BITEXACT_CODEC: Final = 1 << 23  # AV_CODEC_FLAG_BITEXACT: no library version in the stream
+_USUAL_RATE: Final = Fraction(25)
+_FASTEST: Final = Fraction(240)  # encoders refuse higher nominal rates; timestamps are unaffected
+
+
+class Writer:
+    """Encode frames into the file `path`, whose extension names its format.
+
+    Frames must look like `spec` of this writer: the given one, but in the layout (and, from or to RGB, the colours)
+    that the encoder takes. Every output frame keeps its pts and duration; with a source that was cut at its start,
+    time begins at the first frame. With `source`, its sound, subtitles, chapters and tags come along, interleaved
+    as the picture advances (`facts` says what became of each).
+
+    The file is written as ``NAME.part.EXT`` and renamed when it is whole; leaving the ``with`` block by an
+    exception throws it away. Opened, written and finished by one thread at a time.
+
+    Raises UsageError for a codec, option or extension that cannot be (before anything is written) and if `path`
+    is the source itself; OutputError if it exists and `overwrite` is False, or cannot be written.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        spec: VideoSpec,
+        encoding: Encoding | None = None,
+        *,
+        source: Reader | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        self.path = Path(path)
+        self._plan = plan(self.path, encoding or Encoding(), spec)
+        self._source = source
+        self._origin = source.origin_ticks if source is not None else 0
+        self._count = 0
+        self._last_pts: int | None = None
+        self._end = Fraction(0)
+        self._durations: dict[int, int] = {}
+        self._container: OutputContainer | None = None
+        self._side: SideStreams | None = None
+        self._target = Target(self.path, overwrite=overwrite, inputs=() if source is None else (source.path,))
+        try:
+            with self._errors("cannot be opened for writing"):
+                self._open()
+        except BaseException:
+            self.abort()
+            raise
+
+    @property
+    def spec(self) -> VideoSpec:
+        """What frames given to `write` must look like."""
+        return self._plan.spec
+
+    def _open(self) -> None:
+        """Open encoder and file and write the header, so that what cannot work fails before any work."""
+        form = self._plan.container
+        container = av.open(
+            file_url(self._target.part),
+            mode="w",
+            format=form.muxer,
+            container_options=dict(form.options),
+            metadata_errors="surrogateescape",
+        )
+        container.flags |= _BITEXACT_FILE
+        self._container = container
+        if self._source is None:
+            self._add_picture()
+        else:
+            source = self._source
+            self._side = SideStreams(source.path, source.stream_index, source.origin, source.cut_length)
+            self._side.add_to(container, form, self._add_picture)
+        self._stream.codec_context.open()
+        container.start_encoding()
+
+    def _add_picture(self) -> Stream:
+        assert self._container is not None
+        plan, spec = self._plan, self.spec
+        rate = min(spec.frame_rate or _USUAL_RATE, _FASTEST)
+        stream = self._container.add_stream(plan.codec.encoder, rate=rate, options=plan.options)
+        assert isinstance(stream, VideoStream)
+        stream.time_base = spec.time_base
+        context: Any = stream.codec_context
+        context.width, context.height, context.pix_fmt = plan.width, plan.height, plan.pix_fmt
+        context.time_base = spec.time_base
+        context.sample_aspect_ratio = spec.sample_aspect
+        context.colorspace = tags.matrix_code(spec.color)
+        context.color_range = 2 if spec.color.full_range else 1
+        context.color_primaries, context.color_trc = spec.color.primaries, spec.color.transfer
+        context.thread_count = 0
+        context.flags |= _BITEXACT_CODEC
+        if plan.codec.name == "h265" and plan.container.muxer in ("mp4", "mov"):
+            context.codec_tag = "hvc1"  # the tag Apple's players ask for
+        source = self._source
+        if source is not None and source.display_matrix is not None and source.spec.rotation == spec.rotation:
+            stream.set_display_matrix(source.display_matrix)
+        elif spec.rotation:
+            stream.set_display_rotation(spec.rotation)
+        self._stream = stream
+        return stream
+
+    def write(self, frame: Frame) -> None:
+        """Encode the next frame. Raises OutputError, after which only `abort` makes sense."""
+        self._check(frame)
+        pts = frame.pts - self._origin
+        picture = from_planes(frame.planes, self.spec.layout, self._plan.width, self._plan.height)
+        picture.pts, picture.time_base = pts, self.spec.time_base
+        self._durations[pts] = frame.duration
+        self._last_pts = frame.pts
+        self._end = max(self._end, (pts + frame.duration) * self.spec.time_base)
+        with self._errors(f"writing failed at frame {self._count}"):
+            self._mux(self._stream.encode(picture))
+        self._count += 1
+
+    def _check(self, frame: Frame) -> None:
+        if self._container is None:
+            raise OutputError(f"{self.path}: a frame was written after the output was closed")
+        if self._last_pts is not None and frame.pts <= self._last_pts:
+            raise OutputError(f"{self.path}: frame {self._count} has pts {frame.pts}, not after {self._last_pts}")
+        spec = self.spec
+        wanted = [spec.layout.plane_size(i, spec.width, spec.height) for i in range(spec.layout.planes)]
+        found = [tuple(plane.shape) for plane in frame.planes]
+        if found != wanted or any(plane.dtype != spec.layout.dtype for plane in frame.planes):
+            raise OutputError(f"{self.path}: frame {self._count} is {frame!r}, not {spec.layout.name} {wanted}")
+
+    def _mux(self, packets: list[av.Packet[Any]]) -> None:
+        """Write encoded packets, each after the sound that comes before it."""
+        assert self._container is not None
+        for packet in packets:
+            packet.duration = self._durations.pop(packet.pts, 0) if packet.pts is not None else 0
+            if self._side is not None:
+                self._side.copy_until((packet.dts or 0) * self.spec.time_base)
+            self._container.mux(packet)
+
+    def finish(self) -> None:
+        """Encode what is pending, complete the file and give it its name. Raises OutputError."""
+        if self._container is None:
+            return
+        try:
+            if self._count == 0:
+                raise OutputError(f"{self.path}: no frame was written")
+            with self._errors("finishing failed"):
+                self._complete(self._container)
+            self._target.commit()
+        except BaseException:
+            self.abort()
+            raise
+        self._container = None
+        self._close_side()
+
+    def _complete(self, container: OutputContainer) -> None:
+        self._mux(self._stream.encode(None))
+        if self._side is not None:
+            cut = self._source is not None and self._source.cut_length is not None
+            self._side.finish(self._end if cut else None)
+        container.close()
+
+    def abort(self) -> None:
+        """Throw the output away; does nothing after `finish` or another `abort`, and never raises."""
+        # Deleted first: closing would otherwise still complete it, which takes long for a large file.
+        self._target.discard()
+        container, self._container = self._container, None
+        if container is not None:
+            with contextlib.suppress(Exception):
+                container.close()
+        self._close_side()
+
+    def _close_side(self) -> None:
+        if self._side is not None:
+            self._side.close()
+
+    @contextlib.contextmanager
+    def _errors(self, what: str) -> Iterator[None]:
+        """Turn what FFmpeg and the system raise into one line about this output."""
+        try:
+            yield
+        except GTASRVideoError:
+            raise
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise self._target.error(error, what) from error
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the output is and what became of the source's other streams, as plain JSON-able values."""
+        plan, spec = self._plan, self.spec
+        return {
+            "path": str(self.path),
+            "container": plan.container.muxer,
+            "codec": plan.codec.name,
+            "encoder": plan.codec.encoder,
+            "crf": plan.crf,
+            "preset": plan.preset,
+            "pix_fmt": plan.pix_fmt,
+            "width": plan.width,
+            "height": plan.height,
+            "frame_rate": str(spec.frame_rate) if spec.frame_rate else None,
+            "frames": self._count,
+            "duration_s": float(self._end),
+            "matrix": spec.color.matrix,
+            "full_range": spec.color.full_range,
+            "streams": [] if self._side is None else self._side.facts(),
+            "warnings": list(self.warnings()),
+        }
+
+    def warnings(self) -> Iterator[str]:
+        """Yield one line for each way in which the output is not what the source was."""
+        plan, spec = self._plan, self.spec
+        if (plan.width, plan.height) != (spec.width, spec.height):
+            size = f"{spec.width}x{spec.height}"
+            yield f"{plan.codec.name} in {plan.pix_fmt} needs even sizes: {size} became {plan.width}x{plan.height}"
+        if self._side is not None:
+            yield from self._side.warnings()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.finish()
+        else:
+            self.abort()
