@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,12 @@ class Cache:
     def close(self) -> None:
         """Delete what was not to be kept."""
         self._temporary.cleanup()
+
+    def forget(self, files: Iterable[Path]) -> None:
+        """Delete those of `files` that are not kept, to have their room back before the end."""
+        for file in files:
+            if file.is_relative_to(self._temporary.name):
+                file.unlink(missing_ok=True)
 
     def file(self, name: str, make: Callable[[Path], object], *, keep: bool = True) -> Path:
         """Return the file `name`, made by `make(path)` unless it is there; `keep` False: for this run only.

@@ -206,8 +206,9 @@ def _load_ncnn(param: Path, weights: Path) -> Any:
 def _run_ncnn(net: Any, frame: Tensor, param: Path) -> Tensor:
     import ncnn as library
 
+    pixels = (frame.float() / 255).contiguous().numpy()  # kept alive: ncnn does not copy it
     extractor = net.create_extractor()
-    extractor.input("data", library.Mat((frame.float() / 255).contiguous().numpy()))
+    extractor.input("data", library.Mat(pixels))
     failed, output = extractor.extract("output")
     if failed:
         raise EvaluationError(f"{param}: ncnn could not run it")

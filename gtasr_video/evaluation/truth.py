@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from gtasr_video.config import nearest
-from gtasr_video.errors import EvaluationError
+from gtasr_video.errors import EvaluationError, UsageError
 from gtasr_video.evaluation.cache import Cache, file_hash, key
 from gtasr_video.evaluation.streams import read_frames, write_frames, x264
 from gtasr_video.ops.degrade import Blur, Noise, add_noise, blur
@@ -97,16 +97,18 @@ def prepare(name: str, path: Path, scale: int, limit: int | None, cache: Cache) 
     return Clip(name, file, digest, len(shapes), shapes[0][1], shapes[0][2])
 
 
-def degrade(clip: Clip, name: str, scale: int, seed: int, cache: Cache) -> Degraded:
-    """Return the LR video of `clip` under the degradation `name`; equal seeds give equal files.
-
-    Raises EvaluationError naming the nearest if there is no such degradation.
-    """
+def degradation(name: str) -> Degradation:
+    """Return the degradation called `name`; raises UsageError naming the nearest if there is none."""
     if name not in DEGRADATIONS:
-        hint = nearest(name, DEGRADATIONS)
-        raise EvaluationError(f"no degradation '{name}'{hint}; known: {', '.join(DEGRADATIONS)}")
-    settings = DEGRADATIONS[name]
-    digest = key("degraded", clip.digest, settings, scale, seed)
+        known = ", ".join(DEGRADATIONS)
+        raise UsageError(f"no degradation '{name}'{nearest(name, DEGRADATIONS)}; known: {known}")
+    return DEGRADATIONS[name]
+
+
+def degrade(clip: Clip, name: str, scale: int, seed: int, cache: Cache) -> Degraded:
+    """Return the LR video of `clip` under the degradation `name`; equal seeds give equal files."""
+    settings = degradation(name)
+    digest = key("degraded", clip.digest, asdict(settings), scale, seed)
 
     def make(target: Path) -> None:
         write_frames(target, _shrink(read_frames(clip.path), settings, scale, seed), x264(settings.crf))

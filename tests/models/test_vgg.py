@@ -51,9 +51,7 @@ def reference(weights: dict[str, np.ndarray], a: torch.Tensor, b: torch.Tensor) 
             if name == "pool":
                 x = F.max_pool2d(x, 2)
                 continue
-            weight, bias = (
-                torch.from_numpy(weights[f"{name}.{part}"]).double() for part in ("weight", "bias")
-            )
+            weight, bias = (torch.from_numpy(weights[f"{name}.{part}"]).double() for part in ("weight", "bias"))
             x = torch.relu(F.conv2d(x, weight, bias, padding=1))
             if name.endswith("conv2"):
                 found.append(x[0] / x[0].norm(dim=0))
@@ -127,9 +125,7 @@ def test_safetensors_serve_as_well(path: Path, tmp_path: Path) -> None:
 
 
 def test_only_what_is_needed_is_read(path: Path) -> None:
-    assert set(read_weights(path, 1)) == {
-        f"block1_conv{n}.{part}" for n in (1, 2) for part in ("weight", "bias")
-    }
+    assert set(read_weights(path, 1)) == {f"block1_conv{n}.{part}" for n in (1, 2) for part in ("weight", "bias")}
 
 
 def write_other_arrays(file: Path) -> None:
