@@ -1,0 +1,101 @@
+"""The way of a frame to the device and back: five methods, whatever the device is.
+
+    stage     decode thread    put the planes where the device can fetch them
+    upload    calling thread   queue their way to the device
+    compute   calling thread   queue the work on them
+    download  calling thread   queue the way of the result back
+    collect   encode thread    wait for it, and give the place free afterwards
+
+On a CPU the frame is handed through. On CUDA each step is only queued, on three streams that wait for each other's
+events and never for the host; pinned host memory goes round in two rings, and an empty ring is the back-pressure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import torch
+
+from gtasr_video.frames import Frame, VideoSpec
+from gtasr_video.runtime.channels import Scope
+from gtasr_video.runtime.report import Stages
+from gtasr_video.runtime.upscaler import Upscaled, check_finite
+
+Work = Callable[[Frame], Upscaled]
+
+
+class Lane(Protocol):
+    """What a session asks of a lane. The values passed on are the lane's own; use it as a context manager."""
+
+    def stage(self, frame: Frame) -> Any:
+        """Make `frame` ready to go to the device."""
+
+    def upload(self, staged: Any) -> Any:
+        """Send it there."""
+
+    def compute(self, work: Work, uploaded: Any) -> Any:
+        """Run `work` on it there."""
+
+    def download(self, computed: Any) -> Any:
+        """Send the result back. Raises ModelError for NaN, at once or in `collect`."""
+
+    def collect(self, pending: Any) -> AbstractContextManager[Frame]:
+        """Give the result as a frame on the host, valid inside the block."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class CpuLane:
+    """The lane where host and device are one: every method hands the frame through."""
+
+    def __init__(self, stages: Stages) -> None:
+        self._stages = stages
+
+    def stage(self, frame: Frame) -> Frame:
+        """Return `frame`."""
+        return frame
+
+    def upload(self, staged: Frame) -> Frame:
+        """Return `staged`."""
+        return staged
+
+    def compute(self, work: Work, uploaded: Frame) -> Upscaled:
+        """Return ``work(uploaded)``."""
+        with self._stages.compute.busy():
+            return work(uploaded)
+
+    def download(self, computed: Upscaled) -> Frame:
+        """Return the frame. Raises ModelError for NaN."""
+        with self._stages.download.busy():
+            check_finite(computed.finite)
+            return computed.frame
+
+    def collect(self, pending: Frame) -> AbstractContextManager[Frame]:
+        """Return `pending` as a context manager."""
+        return nullcontext(pending)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+
+def open_lane(
+    device: torch.device, scope: Scope, stages: Stages, source: VideoSpec, output: VideoSpec, slots: int
+) -> Lane:
+    """Return the lane for `device`; nothing else asks which device it is."""
+    if device.type == "cuda":
+        from gtasr_video.runtime.lanes.cuda import CudaDevice, CudaLane
+
+        return CudaLane(CudaDevice(device), scope, stages, source, output, slots)
+    return CpuLane(stages)

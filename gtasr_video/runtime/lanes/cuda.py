@@ -1,0 +1,253 @@
+"""The lane to a CUDA device, and the seam behind which CUDA can be simulated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import cycle
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import torch
+from torch import Tensor
+
+from gtasr_video.frames import Frame, VideoSpec
+from gtasr_video.runtime.channels import Channel, Scope
+from gtasr_video.runtime.lanes import Work
+from gtasr_video.runtime.report import Stages
+from gtasr_video.runtime.upscaler import check_finite
+
+
+class Event(Protocol):
+    """A mark in a stream."""
+
+    def synchronize(self) -> None:
+        """Make the calling host thread wait until the device has reached the mark; raise if the device failed."""
+
+    def seconds_since(self, earlier: Any) -> float:
+        """Return the device time between two marks that were reached."""
+
+
+class Stream(Protocol):
+    """A queue of work on the device: in order within, unordered against other streams but for `wait`."""
+
+    def launch(self, work: Callable[[], None]) -> None:
+        """Queue `work`."""
+
+    def record(self) -> Any:
+        """Queue a mark and return it."""
+
+    def wait(self, event: Any) -> None:
+        """Let all that is queued from here on wait for `event`, without the host waiting."""
+
+
+class AsyncDevice(Protocol):
+    """The seam between `CudaLane` and CUDA, so that a simulated device can prove its ordering without a GPU."""
+
+    def stream(self, name: str) -> Stream:
+        """Return a new stream; `name` is for people."""
+
+    def on_host(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """Return an uninitialised tensor in host memory that the device copies from and to by itself."""
+
+    def on_device(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """Return an uninitialised tensor on the device."""
+
+    def synchronize(self) -> None:
+        """Wait until the device is idle."""
+
+
+@dataclass(eq=False, slots=True)
+class _Planes:
+    """Fixed memory for one frame, and when the device is through with what it last did to it."""
+
+    planes: tuple[Tensor, ...]
+    finite: Tensor
+    free: Event | None = None
+
+    def copy_from(self, planes: tuple[Tensor, ...]) -> None:
+        for target, source in zip(self.planes, planes, strict=True):
+            target.copy_(source, non_blocking=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Travelling:
+    """A frame on its way: its times, where it lies, and (begin, end) events of each stage behind it."""
+
+    pts: int
+    duration: int
+    cut: bool
+    place: _Planes
+    spans: tuple[tuple[Event, Event], ...] = ()
+
+    @property
+    def ready(self) -> Event:
+        return self.spans[-1][1]
+
+    def frame(self) -> Frame:
+        return Frame(self.place.planes, self.pts, self.duration, self.cut)
+
+
+class CudaLane:
+    """The lane to a device that works on its own while the host goes on.
+
+    `slots` pinned frames go round on each side. `source` and `output` fix all shapes, so device memory is
+    allocated once: two frames in, two out, and nothing needs ``record_stream``.
+    """
+
+    def __init__(
+        self, device: AsyncDevice, scope: Scope, stages: Stages, source: VideoSpec, output: VideoSpec, slots: int = 4
+    ) -> None:
+        self._device, self._stages = device, stages
+        # The weights came by the default stream, for which the streams here do not wait.
+        device.synchronize()
+        self._copy_in, self._compute, self._copy_out = map(device.stream, ("copy in", "compute", "copy out"))
+        self._staging = scope.own(Channel[_Planes](slots, name="staging slots"))
+        self._landing = scope.own(Channel[_Planes](slots, name="landing slots"))
+        for _ in range(slots):
+            self._staging.put(_allocate(device.on_host, source))
+            self._landing.put(_allocate(device.on_host, output))
+        self._inputs = cycle([_allocate(device.on_device, source) for _ in range(2)])
+        self._outputs = cycle([_allocate(device.on_device, output) for _ in range(2)])
+
+    def stage(self, frame: Frame) -> _Travelling:
+        """Copy `frame` into a pinned slot, waiting for a free one."""
+        with self._stages.decode.waiting():
+            slot = self._staging.get()
+            if slot.free is not None:
+                slot.free.synchronize()
+        with self._stages.decode.busy():
+            slot.copy_from(frame.planes)
+        return _Travelling(frame.pts, frame.duration, frame.cut, slot)
+
+    def upload(self, staged: _Travelling) -> _Travelling:
+        """Queue the copy to the device. The slot goes back to its ring at once, with the event that frees it."""
+        target, slot = next(self._inputs), staged.place
+        span = self._queue(self._copy_in, target.free, lambda: target.copy_from(slot.planes))
+        slot.free = span[1]
+        self._staging.put(slot)
+        return replace(staged, place=target, spans=(span,))
+
+    def compute(self, work: Work, uploaded: _Travelling) -> _Travelling:
+        """Queue `work`, and the copy of its result into fixed memory, behind the upload."""
+        target = next(self._outputs)
+        self._compute.wait(uploaded.ready)
+
+        def run() -> None:
+            result = work(uploaded.frame())
+            target.copy_from(result.frame.planes)
+            target.finite.copy_(result.finite, non_blocking=True)
+
+        span = self._queue(self._compute, target.free, run)
+        uploaded.place.free = span[1]
+        return replace(uploaded, place=target, spans=(*uploaded.spans, span))
+
+    def download(self, computed: _Travelling) -> _Travelling:
+        """Queue the copy into a pinned slot, waiting for a free one: this is what holds the host back."""
+        with self._stages.download.waiting():
+            slot = self._landing.get()
+        source = computed.place
+        self._copy_out.wait(computed.ready)
+
+        def run() -> None:
+            slot.copy_from(source.planes)
+            slot.finite.copy_(source.finite, non_blocking=True)
+
+        span = self._queue(self._copy_out, None, run)
+        source.free = span[1]
+        return replace(computed, place=slot, spans=(*computed.spans, span))
+
+    @contextmanager
+    def collect(self, pending: _Travelling) -> Iterator[Frame]:
+        """Wait for the copy and lend the frame; the slot is free after the block. Raises ModelError for NaN."""
+        with self._stages.encode.waiting():
+            pending.ready.synchronize()
+        stages = (self._stages.upload, self._stages.compute, self._stages.download)
+        for stage, (begin, end) in zip(stages, pending.spans, strict=True):
+            stage.busy_s += end.seconds_since(begin)
+        check_finite(pending.place.finite)
+        yield pending.frame()
+        self._landing.put(pending.place)
+
+    @staticmethod
+    def _queue(stream: Stream, after: Event | None, work: Callable[[], None]) -> tuple[Event, Event]:
+        if after is not None:
+            stream.wait(after)
+        begin = stream.record()
+        stream.launch(work)
+        return begin, stream.record()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # Memory must not be given back while copies that were queued still use it.
+        self._device.synchronize()
+
+
+def _allocate(new: Callable[[tuple[int, ...], torch.dtype], Tensor], spec: VideoSpec) -> _Planes:
+    layout = spec.layout
+    sizes = [layout.plane_size(i, spec.width, spec.height) for i in range(layout.planes)]
+    return _Planes(tuple(new(size, layout.dtype) for size in sizes), new((), torch.bool))
+
+
+class CudaEvent:
+    """A CUDA event that can measure time."""
+
+    def __init__(self, stream: torch.cuda.Stream) -> None:
+        self.event = torch.cuda.Event(enable_timing=True)
+        self.event.record(stream)
+
+    def synchronize(self) -> None:
+        """Block the calling thread, without the interpreter lock, until the device is here."""
+        self.event.synchronize()
+
+    def seconds_since(self, earlier: CudaEvent) -> float:
+        """Return the device seconds from `earlier` to here."""
+        return earlier.event.elapsed_time(self.event) / 1000
+
+
+class CudaStream:
+    """A CUDA stream."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._stream = torch.cuda.Stream(device)
+
+    def launch(self, work: Callable[[], None]) -> None:
+        """Call `work` at once; what it launches lands on this stream."""
+        with torch.cuda.stream(self._stream):
+            work()
+
+    def record(self) -> CudaEvent:
+        """Return a new event recorded here."""
+        return CudaEvent(self._stream)
+
+    def wait(self, event: CudaEvent) -> None:
+        """Let this stream wait for `event`."""
+        self._stream.wait_event(event.event)
+
+
+class CudaDevice:
+    """CUDA behind the seam."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+
+    def stream(self, name: str) -> CudaStream:
+        """Return a new stream of this device."""
+        return CudaStream(self._device)
+
+    def on_host(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """Return pinned memory."""
+        return torch.empty(shape, dtype=dtype, pin_memory=True)
+
+    def on_device(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """Return device memory."""
+        return torch.empty(shape, dtype=dtype, device=self._device)
+
+    def synchronize(self) -> None:
+        """Wait for the device."""
+        torch.cuda.synchronize(self._device)

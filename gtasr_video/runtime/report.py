@@ -1,0 +1,137 @@
+"""What a run did, and where its time went."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from gtasr_video.errors import OutputError
+
+
+@dataclass(slots=True)
+class Stage:
+    """Seconds one stage of the pipeline was at work, and seconds it waited for its neighbours.
+
+    Written by one thread; read by any.
+    """
+
+    busy_s: float = 0.0
+    wait_s: float = 0.0
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        """Count the block as work."""
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.busy_s += time.perf_counter() - begin
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count the block as waiting."""
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.wait_s += time.perf_counter() - begin
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """The five stages a frame goes through."""
+
+    decode: Stage = field(default_factory=Stage)
+    upload: Stage = field(default_factory=Stage)
+    compute: Stage = field(default_factory=Stage)
+    download: Stage = field(default_factory=Stage)
+    encode: Stage = field(default_factory=Stage)
+
+    def busy(self) -> dict[str, float]:
+        """Return the seconds each stage was at work so far, by name."""
+        return {f.name: getattr(self, f.name).busy_s for f in fields(self)}
+
+
+def limiting(busy: dict[str, float]) -> str | None:
+    """Return the stage that was at work longest: making it faster is what makes the whole faster."""
+    name = max(busy, key=lambda stage: busy[stage])
+    return name if busy[name] > 0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What `upscale` did.
+
+    frames_in, frames_out, frames_dropped   decoded, written, and given up (live streams only)
+    corrupt_packets       damaged packets that were skipped while decoding
+    seconds               from the first frame decoded to the last packet written
+    media_seconds         playing time of what was written
+    fps                   frames_out / seconds
+    model, scale, seed    what enlarged; device, dtype, backend: where, in which type, by which engine
+    input, output         facts of both files: path, size, codec, rate and what the reader and writer noticed
+    stages                busy_s and wait_s of decode, upload, compute, download, encode
+    limited_by            the stage that was at work longest
+    peak_rss_bytes        most memory this process ever held
+    """
+
+    frames_in: int
+    frames_out: int
+    frames_dropped: int
+    corrupt_packets: int
+    seconds: float
+    media_seconds: float
+    fps: float
+    model: str
+    scale: int
+    seed: int
+    device: str
+    dtype: str
+    backend: str
+    input: dict[str, Any]
+    output: dict[str, Any]
+    stages: dict[str, dict[str, float]]
+    limited_by: str | None
+    peak_rss_bytes: int
+
+    @property
+    def ratio(self) -> float:
+        """Playing time over working time; 1 or more means that it keeps up with playback."""
+        return self.media_seconds / self.seconds if self.seconds > 0 else 0.0
+
+    def to_json(self) -> str:
+        """Return all fields as indented JSON."""
+        return json.dumps(asdict(self), indent=2)
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write `to_json` to `path`, whole or not at all. Raises OutputError."""
+        target = Path(path)
+        part = target.with_name(f"{target.name}.part")
+        try:
+            part.write_text(self.to_json() + "\n", encoding="utf-8")
+            part.replace(target)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise OutputError(f"{target}: the report cannot be written ({error.strerror or error})") from error
+
+    def summary(self) -> str:
+        """Return one line for people."""
+        limit = f", limited by {self.limited_by}" if self.limited_by else ""
+        frames = "1 frame" if self.frames_out == 1 else f"{self.frames_out} frames"
+        return (
+            f"{self.output.get('path')}: {frames} of {self.output.get('width')}x{self.output.get('height')} in "
+            f"{self.seconds:.1f} s, {self.fps:.1f} fps ({self.ratio:.2f}x real time{limit})"
+        )
+
+
+def peak_rss_bytes() -> int:
+    """Return the most memory this process ever held resident."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
