@@ -6,12 +6,14 @@ or by path. An unknown key is an error that names the nearest known one, the fil
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
+import re
 import tomllib
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -52,9 +54,7 @@ def find_config(name: str, section: str) -> Path:
     raise ConfigError(f"no configuration named '{name}'{hint}; shipped: {', '.join(shipped)}")
 
 
-def load_config(
-    cls: type[T], name: str | None = None, overrides: Iterable[str] = (), *, section: str = ""
-) -> T:
+def load_config(cls: type[T], name: str | None = None, overrides: Iterable[str] = (), *, section: str = "") -> T:
     """Build the dataclass `cls` from its defaults, the file `name`, then ``KEY=VALUE`` overrides.
 
     Keys may be dotted to reach nested dataclasses; a file may start from another with ``extends = "name"``.
@@ -73,9 +73,7 @@ def load_config(
     return _build(cls, values, where, prefix="")
 
 
-def _read_file(
-    path: Path, section: str, values: dict[str, Any], where: dict[str, str], seen: tuple[Path, ...]
-) -> None:
+def _read_file(path: Path, section: str, values: dict[str, Any], where: dict[str, str], seen: tuple[Path, ...]) -> None:
     if path in seen:
         raise ConfigError(f"{path}: 'extends' leads back to itself")
     try:
@@ -89,29 +87,49 @@ def _read_file(
     if base is not None:
         _read_file(find_config(str(base), section), section, values, where, (*seen, path))
     _merge(values, data)
+    lines = _lines(text)
     for key in _flat(data):
-        where[key] = f"{path}:{_line_of(text, key)}"
+        where[key] = f"{path}:{lines.get(key, 1)}"
 
 
-def _line_of(text: str, key: str) -> int:
-    """Line of `key` in a TOML text, good enough for a message: the table header, then the last part."""
-    table, _, leaf = key.rpartition(".")
-    inside = not table
+def _lines(text: str) -> dict[str, int]:
+    """Return the line of each dotted key of a TOML text, good enough for messages: headers and plain keys."""
+    lines: dict[str, int] = {}
+    counts: dict[str, int] = {}
+    prefix = ""
     for number, line in enumerate(text.splitlines(), 1):
-        stripped = line.strip()
-        if stripped.startswith("["):
-            inside = stripped.strip("[] ") == table
-        head = stripped.split("=")[0].strip()
-        if (inside and head == leaf) or head == key:
-            return number
-    return 1
+        if match := re.match(r"\s*(\[\[?)\s*([^\[\]]+?)\s*\]", line):
+            prefix = _header(match[2].replace('"', ""), match[1] == "[[", counts)
+            lines.setdefault(prefix, number)
+        elif match := re.match(r"\s*([\w.\"-]+)\s*=", line):
+            key = match[1].replace('"', "")
+            lines.setdefault(f"{prefix}.{key}" if prefix else key, number)
+    return lines
 
 
-def _flat(data: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
+def _header(name: str, is_element: bool, counts: dict[str, int]) -> str:
+    """Return a table header as a dotted key in which each array of tables has the number of its last element."""
+    full, parts = "", name.split(".")
+    for index, part in enumerate(parts):
+        full = f"{full}.{part.strip()}" if full else part.strip()
+        if is_element and index == len(parts) - 1:
+            counts[full] = counts.get(full, -1) + 1
+        if full in counts:
+            full = f"{full}[{counts[full]}]"
+    return full
+
+
+def _flat(data: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Yield the dotted key of everything in `data`; elements of arrays as ``key[0]``."""
     for key, value in data.items():
         yield f"{prefix}{key}"
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")
+        elif isinstance(value, list):
+            for index, item in enumerate(value):
+                if isinstance(item, Mapping):
+                    yield f"{prefix}{key}[{index}]"
+                    yield from _flat(item, f"{prefix}{key}[{index}].")
 
 
 def _merge(into: dict[str, Any], other: Mapping[str, Any]) -> None:
@@ -141,53 +159,78 @@ def _build(cls: type[T], values: Mapping[str, Any], where: Mapping[str, str], pr
     arguments: dict[str, Any] = {}
     for key, value in values.items():
         full = f"{prefix}{key}"
-        place = where.get(full, full)
         if key not in known:
-            raise ConfigError(f"{place}: unknown key '{full}'{nearest(key, known)}")
-        hint = hints[key]
-        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-            if not isinstance(value, Mapping):
-                raise ConfigError(f"{place}: '{full}' is a table of settings, not {value!r}")
-            arguments[key] = _build(hint, value, where, f"{full}.")
-        else:
-            arguments[key] = _convert(value, hint, full, place)
+            raise ConfigError(f"{_given_at(full, where)}: unknown key '{full}'{nearest(key, known)}")
+        arguments[key] = _convert(value, hints[key], full, where)
     try:
         return cls(**arguments)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"{where.get(prefix.rstrip('.'), 'configuration')}: {error}") from error
+        raise ConfigError(f"{_place(values, where, prefix)}: {error}") from error
 
 
-def _convert(value: Any, hint: Any, key: str, place: str) -> Any:
+def _given_at(key: str, where: Mapping[str, str]) -> str:
+    """Return where `key`, or the table or array it lies in, was given."""
+    place = key
+    while place and place not in where:
+        place = place[: max(place.rfind("."), place.rfind("["), 0)]
+    return where.get(place, key)
+
+
+def _place(values: Mapping[str, Any], where: Mapping[str, str], prefix: str) -> str:
+    """Return where a group of values that do not go together was given: the last of them that was."""
+    given = [where[f"{prefix}{key}"] for key in values if f"{prefix}{key}" in where]
+    return given[-1] if given else _given_at(prefix.rstrip("."), where) or "configuration"
+
+
+def _convert(value: Any, hint: Any, key: str, where: Mapping[str, str]) -> Any:
+    """Return `value` as the type `hint`. Raises ConfigError saying where it was given and what it must be."""
     origin, options = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        if isinstance(value, Mapping):
+            return _build(hint, value, where, f"{key}.")
+        raise ConfigError(f"{_given_at(key, where)}: '{key}' is a table of settings, not {value!r}")
     if origin in (typing.Union, types.UnionType):
-        if value in ("none", "None", "") and type(None) in options:
-            return None
-        for option in options:
-            if option is not type(None):
-                try:
-                    return _convert(value, option, key, place)
-                except ConfigError:
-                    continue
-    elif origin is typing.Literal:
-        if value in options:
-            return value
-        names = ", ".join(map(str, options))
-        hint_text = nearest(str(value), map(str, options))
-        raise ConfigError(f"{place}: '{key}' must be one of {names}, not {value!r}{hint_text}")
-    elif origin is tuple and isinstance(value, list | tuple):
-        if len(options) == 2 and options[1] is Ellipsis:
-            return tuple(_convert(v, options[0], f"{key}[{n}]", place) for n, v in enumerate(value))
-        if len(options) == len(value):
-            return tuple(_convert(v, o, key, place) for v, o in zip(value, options, strict=True))
-    elif dataclasses.is_dataclass(hint) and isinstance(hint, type) and isinstance(value, Mapping):
-        return _build(hint, value, {f"{key}.{k}": place for k in value}, f"{key}.")
-    elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return _convert_union(value, options, key, where)
+    if origin is typing.Literal:
+        return _convert_choice(value, options, key, where)
+    if origin is tuple and isinstance(value, list | tuple):
+        kinds = [options[0]] * len(value) if options[-1] is Ellipsis else list(options)
+        if len(kinds) == len(value):
+            places = [f"{key}[{index}]" for index in range(len(value))]
+            return tuple(_convert(v, k, p, where) for v, k, p in zip(value, kinds, places, strict=True))
+    return _convert_scalar(value, hint, key, where)
+
+
+def _convert_union(value: Any, options: tuple[Any, ...], key: str, where: Mapping[str, str]) -> Any:
+    others = [option for option in options if option is not type(None)]
+    if len(others) < len(options) and value in ("none", "None", ""):
+        return None
+    for option in others[:-1]:
+        with contextlib.suppress(ConfigError):
+            return _convert(value, option, key, where)
+    return _convert(value, others[-1], key, where)
+
+
+def _convert_choice(value: Any, options: tuple[Any, ...], key: str, where: Mapping[str, str]) -> Any:
+    for option in options:
+        if value == option or (isinstance(value, str) and value == str(option)):
+            return option
+    names = ", ".join(map(str, options))
+    hint = nearest(str(value), map(str, options))
+    raise ConfigError(f"{_given_at(key, where)}: '{key}' must be one of {names}, not {value!r}{hint}")
+
+
+_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
+
+
+def _convert_scalar(value: Any, hint: Any, key: str, where: Mapping[str, str]) -> Any:
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
-    elif hint in (int, bool) and type(value) is hint:
+    if hint in (int, bool) and type(value) is hint:
         return value
-    elif hint is str and not isinstance(value, dict | list):
+    if hint is str and not isinstance(value, Mapping | list):
         return str(value)
-    elif hint is Path and isinstance(value, str):
+    if hint is Path and isinstance(value, str):
         return Path(value)
-    kind = getattr(hint, "__name__", str(hint))
-    raise ConfigError(f"{place}: '{key}' must be {kind}, not {value!r}")
+    kind = _NAMES.get(hint) or str(hint).replace("typing.", "")
+    raise ConfigError(f"{_given_at(key, where)}: '{key}' must be {kind}, not {value!r}")

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from typing import Any
 
 import torch
 
@@ -93,8 +94,8 @@ class _Session:
         self.reader, self.upscaler, self.writer, self.monitor = reader, upscaler, writer, monitor
         self.stages = Stages()
         self.scope = Scope()
-        self.staged = self.scope.own(Channel(queue, name="staged"))
-        self.pending = self.scope.own(Channel(queue, name="pending"))
+        self.staged = self.scope.own(Channel[Any](queue, name="staged"))
+        self.pending = self.scope.own(Channel[Any](queue, name="pending"))
         self.queue = queue
         self.began = self.ended = 0.0
         self.first: Fraction | None = None
@@ -150,7 +151,7 @@ class _Session:
             del staged, pending
         self.pending.close()
 
-    def _staged(self) -> Iterator[object]:
+    def _staged(self) -> Iterator[Any]:
         frames = iter(self.staged)
         while True:
             with self.stages.compute.waiting():
@@ -160,7 +161,7 @@ class _Session:
             yield staged
             del staged
 
-    def _upscale(self, lane: Lane, staged: object, number: int) -> object:
+    def _upscale(self, lane: Lane, staged: Any, number: int) -> Any:
         try:
             return lane.download(lane.compute(self.upscaler.step, lane.upload(staged)))
         except Exception as error:
@@ -183,7 +184,7 @@ class _Session:
             self.writer.finish()
         self.ended = time.perf_counter()
 
-    def _write(self, lane: Lane, pending: object) -> None:
+    def _write(self, lane: Lane, pending: Any) -> None:
         try:
             with lane.collect(pending) as frame:
                 with self.stages.encode.busy():
@@ -220,7 +221,7 @@ class _Session:
             backend="torch",
             input=self.reader.facts(),
             output=self.writer.facts(),
-            stages={name: stage for name, stage in asdict(self.stages).items()},
+            stages=asdict(self.stages),
             limited_by=limiting(self.stages.busy()),
             peak_rss_bytes=peak_rss_bytes(),
         )

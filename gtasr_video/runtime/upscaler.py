@@ -75,7 +75,9 @@ class Upscaler:
         wanted = output or spec.scaled(self.scale)
         size, enlarged = (wanted.width, wanted.height), (spec.width * self.scale, spec.height * self.scale)
         if size != enlarged:
-            raise UsageError(f"output of {size[0]}x{size[1]} does not fit frames enlarged to {enlarged[0]}x{enlarged[1]}")
+            raise UsageError(
+                f"output of {size[0]}x{size[1]} does not fit frames enlarged to {enlarged[0]}x{enlarged[1]}"
+            )
         self._spec, self._output, self._state = spec, wanted, None
         return wanted
 
@@ -161,5 +163,6 @@ def _supported(device: Device, model: VideoModel) -> Device:
 def _place(model: VideoModel, device: Device) -> VideoModel:
     if not isinstance(model, nn.Module):
         return model
-    placed: Any = model.to(device.torch_device, device.dtype, memory_format=torch.channels_last)
-    return placed.eval()  # type: ignore[no-any-return]
+    module: Any = model
+    placed: VideoModel = module.to(device.torch_device, device.dtype, memory_format=torch.channels_last).eval()
+    return placed

@@ -197,8 +197,8 @@ def _allocate(new: Callable[[tuple[int, ...], torch.dtype], Tensor], spec: Video
 class CudaEvent:
     """A CUDA event that can measure time."""
 
-    def __init__(self, stream: torch.cuda.Stream) -> None:
-        self.event = torch.cuda.Event(enable_timing=True)
+    def __init__(self, stream: Any) -> None:
+        self.event: Any = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         self.event.record(stream)
 
     def synchronize(self) -> None:
@@ -207,14 +207,15 @@ class CudaEvent:
 
     def seconds_since(self, earlier: CudaEvent) -> float:
         """Return the device seconds from `earlier` to here."""
-        return earlier.event.elapsed_time(self.event) / 1000
+        milliseconds: float = earlier.event.elapsed_time(self.event)
+        return milliseconds / 1000
 
 
 class CudaStream:
     """A CUDA stream."""
 
     def __init__(self, device: torch.device) -> None:
-        self._stream = torch.cuda.Stream(device)
+        self._stream: Any = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def launch(self, work: Callable[[], None]) -> None:
         """Call `work` at once; what it launches lands on this stream."""
