@@ -15,14 +15,15 @@ from gtasr_video.errors import OutputError
 _ENCODERS = {"h264": "libx264", "hevc": "libx265", "mpeg4": "mpeg4", "vp9": "libvpx-vp9"}
 
 
-def round_trip(clip: Tensor, codec: str, crf: float, preset: str = "veryfast") -> Tensor:
+def round_trip(clip: Tensor, codec: str, crf: float, preset: str = "veryfast", *, b_frames: bool = True) -> Tensor:
     """Encode and decode `clip` (T, 3, H, W) uint8 RGB with even H and W; returns the same shape.
 
-    `codec` is h264, hevc, mpeg4 or vp9; `crf` is on H.264's scale and mapped to a like quality of the others.
+    `codec` is h264, hevc, mpeg4 or vp9; `crf` is on H.264's scale and mapped to a like quality of the others;
+    `b_frames` lets pictures be predicted from both sides.
     One thread, so that equal input gives equal output. Raises OutputError if the encoder is missing or fails.
     """
     try:
-        packets, extradata = _encode(clip, codec, crf, preset)
+        packets, extradata = _encode(clip, codec, crf, preset, b_frames)
         frames = _decode(packets, extradata, codec)
     except (av.FFmpegError, ValueError) as error:
         raise OutputError(f"cannot degrade with {codec} at crf {crf:.1f}: {error}") from error
@@ -42,7 +43,7 @@ def _options(codec: str, crf: float, preset: str) -> dict[str, str]:
     return {}
 
 
-def _encode(clip: Tensor, codec: str, crf: float, preset: str) -> tuple[list[Any], bytes | None]:
+def _encode(clip: Tensor, codec: str, crf: float, preset: str, b_frames: bool) -> tuple[list[Any], bytes | None]:
     context = av.CodecContext.create(_ENCODERS[codec], "w")
     assert isinstance(context, av.VideoCodecContext)
     context.height, context.width = clip.shape[-2:]
@@ -50,6 +51,8 @@ def _encode(clip: Tensor, codec: str, crf: float, preset: str) -> tuple[list[Any
     context.time_base, context.framerate = Fraction(1, 25), Fraction(25)
     context.thread_count = 1
     context.options = _options(codec, crf, preset)
+    if codec != "vp9":
+        context.max_b_frames = (2 if codec == "mpeg4" else 3) if b_frames else 0
     if codec == "mpeg4":
         # MPEG-4 has no rate factor: a fixed quantiser that doubles where the factor grows by 6.
         context.qmin = context.qmax = int(np.clip(round(2 ** ((crf - 11) / 6)), 1, 31))

@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gtasr_video.errors import TrainingError
+from gtasr_video.errors import InputError, TrainingError
+from gtasr_video.ops.codec_model import codec_model
 from gtasr_video.ops.degrade import Codec, DegradationSettings, degrade, draw
 from gtasr_video.ops.warp import inside
-from gtasr_video.training.files import Library, load_library
-from gtasr_video.training.motion import draw_camera, draw_shift, render, true_flow
+from gtasr_video.training.augment import draw_turn, vary_colour, vary_light
+from gtasr_video.training.batches import Batch, Clip, stack
+from gtasr_video.training.film import Footage
+from gtasr_video.training.footage import draw_zoom, excerpt, filmed, quantised, region_of, stepped
+from gtasr_video.training.library import Item, Library, load_library
+from gtasr_video.training.loader import Loader
+from gtasr_video.training.motion import MotionSettings
 
 __all__ = ["Batch", "Clip", "ClipSource", "DataSettings", "Loader"]
+
+_log = logging.getLogger("gtasr_video")
+_CPU = torch.device("cpu")
+_TRIES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +42,14 @@ class DataSettings:
     frames               frames a clip; 1 for single pictures
     still_motion_share   clips filmed from stills rather than taken from videos, where the data hold both
     crops_per_clip       crops taken from one degraded clip, so that one codec round trip serves several
-    region               side of the degraded clip in LR pixels; 0 chooses it from crop and frames
+    region               side of the degraded clip in LR pixels; 0: 2.5 crops for single frames, 2 for clips
     lead                 extra frames encoded around a clip, so that it is seldom the codec's first picture
     short_side           larger pictures are shrunk to this short side when they are read
-    degradation          how the input is made from the truth
+    memory_gb            decoded material held in memory, in GiB; what is beyond is read from disk when drawn
+    shrink               share of clips whose source is shrunk by up to 2 for a sharper truth, where it is large enough
+    colour, light        share of clips with varied colours; with light that changes over the clip
+    codec                real encoders (``real``), a model of them (``model``), or ``auto``: real on the CPU with PyAV
+    motion, degradation  how cameras move, and how the input is made from the truth
     """
 
     scale: int = 4
@@ -43,93 +60,75 @@ class DataSettings:
     region: int = 0
     lead: int = 2
     short_side: int = 1620
+    memory_gb: float = 6.0
+    shrink: float = 0.5
+    colour: float = 0.2
+    light: float = 0.1
+    codec: Literal["auto", "real", "model"] = "auto"
+    motion: MotionSettings = field(default_factory=MotionSettings)
     degradation: DegradationSettings = field(default_factory=DegradationSettings)
 
     def __post_init__(self) -> None:
         if min(self.scale, self.crop, self.frames, self.crops_per_clip) < 1 or self.crop % 2:
             raise ValueError("scale, frames and crops_per_clip must be at least 1, crop even and positive")
 
-
-@dataclass(frozen=True, slots=True)
-class Clip:
-    """One training clip, RGB.
-
-    hr      (T, 3, H, W) uint8 truth
-    lr      (T, 3, h, w) uint8 degraded input
-    flow    (T-1, 2, H, W) float32: frame k-1 at p + flow[k-1](p) shows what frame k shows at p, or None
-    valid   (T-1, 1, H, W) bool: where that holds (not disoccluded, not outside); None where flow is
-    """
-
-    hr: Tensor
-    lr: Tensor
-    flow: Tensor | None = None
-    valid: Tensor | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Stacked clips: hr (B, T, 3, H, W), lr (B, T, 3, h, w), uint8; flow (B, T-1, 2, H, W) and
-    valid (B, T-1, 1, H, W), zero where `has_flow` (B,) is False."""
-
-    hr: Tensor
-    lr: Tensor
-    flow: Tensor
-    valid: Tensor
-    has_flow: Tensor
-
-
-def stack(clips: Sequence[Clip]) -> Batch:
-    """Stack clips of equal size into a batch."""
-    hr = torch.stack([c.hr for c in clips])
-    batch, frames, _, height, width = hr.shape
-    flow = torch.zeros(batch, frames - 1, 2, height, width)
-    valid = torch.zeros(batch, frames - 1, 1, height, width, dtype=torch.bool)
-    for k, clip in enumerate(clips):
-        if clip.flow is not None and clip.valid is not None:
-            flow[k], valid[k] = clip.flow, clip.valid
-    has_flow = torch.tensor([c.flow is not None for c in clips])
-    return Batch(hr, torch.stack([c.lr for c in clips]), flow, valid, has_flow)
+    @property
+    def wanted(self) -> int:
+        """Side in LR pixels of the region to degrade."""
+        return self.region or round(self.crop * (2.5 if self.frames == 1 else 2.0))
 
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """A degraded region from which several crops are cut: float truth is gone, only bytes are kept."""
+    """A region from which several crops are cut: bytes of truth and input, motion, and the encoders to pass.
+
+    Until it has passed them, `lr` has more frames than `hr`, which begins at its frame `start`.
+    """
 
     hr: Tensor
     lr: Tensor
     flow: Tensor | None
+    valid: Tensor | None
+    codecs: tuple[Codec, ...]
+    start: int
 
 
 class ClipSource:
-    """Clips from any mix of pictures, videos and folders of them, decoded once into memory.
+    """Clips from any mix of pictures, videos, packs and folders of them.
 
-    `clip(index)` is a pure function of (seed, index) and the files, so a run can stop and go on exactly.
-    Indices have no end. Raises TrainingError if nothing usable is found.
+    `clip(index)` is a pure function of (seed, index), the settings and the files, so that a run can stop and go on
+    exactly. Indices have no end. With a `device` other than the CPU the material is held there and clips are made
+    there, in batches, and a model of a codec takes the codec's place.
+    Raises TrainingError if nothing usable is found; what was skipped is in `library.skipped`.
     """
 
-    def __init__(self, paths: Sequence[Path], settings: DataSettings, seed: int) -> None:
+    def __init__(self, paths: Sequence[Path], settings: DataSettings, seed: int, device: torch.device = _CPU) -> None:
         self.settings = settings
         self.seed = seed
+        self.device = device
         self.library: Library = load_library(
-            paths, minimum=settings.crop * settings.scale, short_side=settings.short_side
+            paths,
+            minimum=settings.crop * settings.scale,
+            short_side=settings.short_side,
+            memory=int(settings.memory_gb * 2**30),
+            device=device,
         )
-        if settings.frames > 1:
-            self._check_lengths()
-        self._weights = _by_size(self.library.stills), _by_size(self.library.clips)
-        self._last: tuple[int, _Group] | None = None
+        self._ready: dict[int, _Group] = {}
+        self._select()
 
-    def _check_lengths(self) -> None:
-        usable = [c for c in self.library.clips if c.shape[0] >= self.settings.frames]
-        if not usable and not self.library.stills:
-            raise TrainingError(f"no video has the {self.settings.frames} frames that data.frames asks for")
-        self.library = Library(self.library.stills, tuple(usable), self.library.skipped)
+    def _select(self) -> None:
+        """Choose what the settings can use: videos need enough frames."""
+        self._stills = self.library.stills
+        self._videos = tuple(v for v in self.library.videos if v.frames >= self.settings.frames)
+        if not self._stills and not self._videos:
+            raise TrainingError(f"no video has the {self.settings.frames} frames that each clip is to have")
+        self._chances = {id(items): _by_size(items) for items in (self._stills, self._videos)}
 
     def with_settings(self, settings: DataSettings) -> ClipSource:
-        """Return a source of the same decoded material that draws clips by other settings (same crop and scale)."""
+        """Return a source of the same material that draws clips by other settings (same crop and scale)."""
         other = copy.copy(self)
-        other.settings, other._last = settings, None
-        other._check_lengths()
-        other._weights = _by_size(other.library.stills), _by_size(other.library.clips)
+        other.settings, other._ready = settings, {}
+        other._select()
         return other
 
     def summary(self) -> str:
@@ -138,115 +137,129 @@ class ClipSource:
 
     def clip(self, index: int) -> Clip:
         """Return clip number `index`, the same for the same seed and files."""
-        group, within = divmod(index, self.settings.crops_per_clip)
-        if self._last is None or self._last[0] != group:
-            self._last = (group, self._make_group(np.random.default_rng([self.seed, group])))
-        rng = np.random.default_rng([self.seed, group, 1 + within])
-        return _augment(_crop(self._last[1], self.settings, rng), rng)
+        return self._clips([index])[0]
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """Return the clips of `indices`, stacked."""
-        return stack([self.clip(i) for i in indices])
+        return stack(self._clips(indices))
 
-    def _make_group(self, rng: np.random.Generator) -> _Group:
-        count = self.settings.frames + self.settings.lead
-        truth, flow = self._film(rng, count) if self._use_still(rng) else self._excerpt(rng, count)
-        truth = truth.mul(255).round_().div_(255)
-        lr = _damage(truth, self.settings, rng)
-        start = int(rng.integers(truth.shape[0] - self.settings.frames + 1))
-        kept = slice(start, start + self.settings.frames)
-        hr = truth[kept].mul(255).round_().to(torch.uint8)
-        return _Group(hr, lr[kept], None if flow is None else flow[start : kept.stop - 1])
+    def _clips(self, indices: Sequence[int]) -> list[Clip]:
+        places = [divmod(index, self.settings.crops_per_clip) for index in indices]
+        numbers = list(dict.fromkeys(group for group, _ in places))
+        missing = [n for n in numbers if n not in self._ready]
+        made = self._encode([self._draft(n) for n in missing]) if missing else []
+        self._ready = {n: g for n, g in self._ready.items() if n in numbers} | dict(zip(missing, made, strict=True))
+        return [self._cut(self._ready[group], group, within) for group, within in places]
 
-    def _use_still(self, rng: np.random.Generator) -> bool:
-        wants_still = bool(rng.random() < self.settings.still_motion_share)
-        return bool(self.library.stills) and (wants_still or not self.library.clips)
+    def _draft(self, number: int) -> _Group:
+        """Draw group `number` of the run up to its codec."""
+        rng = np.random.default_rng([self.seed, number])
+        settings = self.settings
+        footage = self._footage(rng, settings.frames + settings.lead)
+        truth = footage.frames
+        truth = vary_colour(truth, rng) if rng.random() < settings.colour else truth
+        truth = vary_light(truth, rng) if rng.random() < settings.light and settings.frames > 1 else truth
+        hr = quantised(truth)
+        plan = draw(settings.degradation, rng)
+        size = int(hr.shape[-2]) // settings.scale, int(hr.shape[-1]) // settings.scale
+        generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
+        lr = quantised(degrade(hr.float().div_(255), plan, size, generator))
+        start = int(rng.integers(hr.shape[0] - settings.frames + 1))
+        kept, steps = slice(start, start + settings.frames), slice(start, start + settings.frames - 1)
+        flow, valid = (None if f is None else f[steps] for f in (footage.flow, footage.valid))
+        return _Group(hr[kept], lr, flow, valid, plan.codecs, start)
 
-    def _region(self, size: tuple[int, int], spare: int) -> tuple[int, int]:
-        """Size in HR pixels of the region to degrade: even in LR pixels, within `size` less `spare`."""
-        crop, scale = self.settings.crop, self.settings.scale
-        wanted = self.settings.region or round(crop * (2.5 if self.settings.frames == 1 else 2.0))
-        height, width = (max(crop, min(wanted, (side - spare) // scale) // 2 * 2) * scale for side in size)
-        return height, width
+    def _footage(self, rng: np.random.Generator, frames: int) -> Footage:
+        """Draw material until some can be read; what cannot is named each time a process meets it."""
+        for _ in range(_TRIES):
+            wants_still = bool(rng.random() < self.settings.still_motion_share)
+            try:
+                if self._stills and (wants_still or not self._videos):
+                    return self._from_stills(rng, frames)
+                return self._from_video(rng, frames)
+            except InputError as error:
+                _log.warning("skipping what was drawn: %s", error)
+        raise TrainingError(f"{_TRIES} files in a row could not be read; see the warnings above")
 
-    def _film(self, rng: np.random.Generator, frames: int) -> tuple[Tensor, Tensor | None]:
-        picture = _pick(self.library.stills, self._weights[0], rng)
-        size = (int(picture.shape[1]), int(picture.shape[2]))
-        region = self._region(size, spare=0)
-        room = size[0] - region[0], size[1] - region[1]
+    def _from_video(self, rng: np.random.Generator, frames: int) -> Footage:
+        item = self._pick(self._videos, rng)
+        zoom = self._zoom(item, 1.0, rng) if rng.random() < self.settings.shrink else 1.0
+        return excerpt(item, frames, self._region(item, zoom), zoom, rng, self.device)
+
+    def _from_stills(self, rng: np.random.Generator, frames: int) -> Footage:
+        motion = self.settings.motion
+        layers = 1 + int(rng.random() < motion.layers) * int(rng.integers(1, 3)) if self.settings.frames > 1 else 1
+        items = [self._pick(self._stills, rng) for _ in range(layers)]
         if self.settings.frames == 1:
-            motion = draw_shift(frames, (min(room[0], 16), min(room[1], 16)), rng)
-        else:
-            motion = draw_camera(frames, region, rng)
-        if rng.random() < 0.5:
-            motion = type(motion)(motion.poses[::-1].copy())
-        reach = motion.poses[:, 1::-1, 2].max(axis=0) if motion.is_shift else np.zeros(2)
-        y, x = (int(rng.integers(free - int(far) + 1)) for free, far in zip(room, reach, strict=True))
-        truth = render(picture[:, y:, x:], motion, region)
-        return truth, None if self.settings.frames == 1 else true_flow(motion, region)
+            zoom = self._zoom(items[0], 1.0, rng) if rng.random() < self.settings.shrink else 1.0
+            return stepped(items[0], frames, self._region(items[0], zoom), zoom, rng, self.device)
+        zoom = self._zoom(items[0], 1.25, rng)
+        return filmed(items, frames, self._region(items[0], zoom), zoom, motion, rng, self.device)
 
-    def _excerpt(self, rng: np.random.Generator, frames: int) -> tuple[Tensor, None]:
-        video = _pick(self.library.clips, self._weights[1], rng)
-        frames = min(frames, video.shape[0])
-        size = (int(video.shape[2]), int(video.shape[3]))
-        region = self._region(size, spare=0)
-        t = int(rng.integers(video.shape[0] - frames + 1))
-        y, x = (int(rng.integers(side - cut + 1)) for side, cut in zip(size, region, strict=True))
-        part = video[t : t + frames, :, y : y + region[0], x : x + region[1]]
-        part = part.flip(0) if rng.random() < 0.5 else part
-        return part.float().div_(255), None
+    def _zoom(self, item: Item, least: float, rng: np.random.Generator) -> float:
+        return draw_zoom(item.size, least, self.settings.crop * self.settings.scale, rng)
+
+    def _region(self, item: Item, zoom: float) -> tuple[int, int]:
+        return region_of(item.size, self.settings.wanted, self.settings.crop, self.settings.scale, zoom)
+
+    def _pick(self, items: Sequence[Item], rng: np.random.Generator) -> Item:
+        return items[int(rng.choice(len(items), p=self._chances[id(items)]))]
+
+    def _encode(self, drafts: Sequence[_Group]) -> list[_Group]:
+        """Pass the inputs through their encoders and keep the frames that match the truth."""
+        clips, codecs = [d.lr for d in drafts], [d.codecs for d in drafts]
+        encoded = _encode_by_model(clips, codecs) if self._models_codecs() else _encode_for_real(clips, codecs)
+        frames = self.settings.frames
+        return [replace(d, lr=lr[d.start : d.start + frames]) for d, lr in zip(drafts, encoded, strict=True)]
+
+    def _models_codecs(self) -> bool:
+        if self.settings.codec != "auto":
+            return self.settings.codec == "model"
+        return self.device.type != "cpu" or not importlib.util.find_spec("av")
+
+    def _cut(self, group: _Group, number: int, within: int) -> Clip:
+        """Cut one crop from a group and lay it one of eight ways."""
+        rng = np.random.default_rng([self.seed, number, 1 + within])
+        scale, side = self.settings.scale, self.settings.crop
+        y, x = (int(rng.integers(whole - side + 1)) for whole in group.lr.shape[-2:])
+        turn = draw_turn(rng)
+        lr = turn.picture(group.lr[..., y : y + side, x : x + side])
+        rows, columns = slice(y * scale, (y + side) * scale), slice(x * scale, (x + side) * scale)
+        hr = turn.picture(group.hr[..., rows, columns])
+        if group.flow is None or group.valid is None or self.settings.frames == 1:
+            return Clip(hr, lr)
+        flow = turn.flow(group.flow[..., rows, columns])
+        return Clip(hr, lr, flow, turn.picture(group.valid[..., rows, columns]) & inside(flow))
 
 
-def _by_size(items: Sequence[Tensor]) -> np.ndarray:
-    """Chances in proportion to the picture's side: a large one holds more to see."""
-    weights = np.array([float(t.shape[-1] * t.shape[-2]) ** 0.5 for t in items])
+def _by_size(items: Sequence[Item]) -> np.ndarray:
+    """Chances in proportion to the side of a picture: a large one holds more to see."""
+    weights = np.array([float(i.size[0] * i.size[1]) ** 0.5 for i in items])
     return weights / weights.sum() if len(weights) else weights
 
 
-def _pick(items: Sequence[Tensor], weights: np.ndarray, rng: np.random.Generator) -> Tensor:
-    return items[int(rng.choice(len(items), p=weights))]
-
-
-def _damage(truth: Tensor, settings: DataSettings, rng: np.random.Generator) -> Tensor:
-    """Return the LR clip (T, 3, h, w) uint8 of a float clip 0..1, codec included."""
-    plan = draw(settings.degradation, rng)
-    generator = torch.Generator(truth.device).manual_seed(int(rng.integers(2**62)))
-    size = truth.shape[-2] // settings.scale, truth.shape[-1] // settings.scale
-    lr = degrade(truth, plan, size, generator).mul_(255).round_().to(torch.uint8)
-    for codec in plan.codecs:
-        lr = _encode(lr, codec)
-    return lr
-
-
-def _encode(clip: Tensor, codec: Codec) -> Tensor:
+def _encode_for_real(clips: Sequence[Tensor], codecs: Sequence[tuple[Codec, ...]]) -> list[Tensor]:
     from gtasr_video.media.codec_loop import round_trip
 
-    return round_trip(clip, codec.name, codec.crf, codec.preset)
+    done = []
+    for clip, passes in zip(clips, codecs, strict=True):
+        there = clip.cpu()
+        for codec in passes:
+            there = round_trip(there, codec.name, codec.crf, codec.preset, b_frames=codec.b_frames)
+        done.append(there.to(clip.device))
+    return done
 
 
-def _crop(group: _Group, settings: DataSettings, rng: np.random.Generator) -> Clip:
-    scale, crop = settings.scale, settings.crop
-    y, x = (int(rng.integers(side - crop + 1)) for side in group.lr.shape[-2:])
-    lr = group.lr[..., y : y + crop, x : x + crop]
-    y, x, crop = y * scale, x * scale, crop * scale
-    hr = group.hr[..., y : y + crop, x : x + crop]
-    flow = None if group.flow is None else group.flow[..., y : y + crop, x : x + crop]
-    return Clip(hr, lr, flow)
-
-
-def _augment(clip: Clip, rng: np.random.Generator) -> Clip:
-    """Mirror and turn a square clip; the flow's vectors turn too, and what leaves the crop is not valid."""
-    mirror, down, turn = (bool(b) for b in rng.integers(2, size=3))
-    dims = [d for d, wanted in ((-1, mirror), (-2, down)) if wanted]
-    hr, lr, flow = (None if t is None else t.flip(dims) for t in (clip.hr, clip.lr, clip.flow))
-    assert hr is not None and lr is not None
-    if flow is not None:
-        flow = flow * flow.new_tensor([-1.0 if mirror else 1.0, -1.0 if down else 1.0]).view(2, 1, 1)
-    if turn:
-        hr, lr = hr.transpose(-1, -2), lr.transpose(-1, -2)
-        flow = None if flow is None else flow.transpose(-1, -2).flip(-3)
-    valid = None if flow is None else inside(flow)
-    return Clip(hr.contiguous(), lr.contiguous(), None if flow is None else flow.contiguous(), valid)
-
-
-from gtasr_video.training.loader import Loader  # noqa: E402  (the loader needs Batch)
+def _encode_by_model(clips: Sequence[Tensor], codecs: Sequence[tuple[Codec, ...]]) -> list[Tensor]:
+    """As above by the model of an encoder, all clips that are alike in shape and structure in one go."""
+    done = list(clips)
+    for turn in range(max((len(passes) for passes in codecs), default=0)):
+        alike: dict[object, list[int]] = {}
+        for n, passes in enumerate(codecs):
+            if turn < len(passes):
+                alike.setdefault((done[n].shape, passes[turn].b_frames), []).append(n)
+        for members in alike.values():
+            passed = codec_model(torch.stack([done[n] for n in members]), [codecs[n][turn] for n in members])
+            for n, clip in zip(members, passed.unbind(), strict=True):
+                done[n] = clip
+    return done

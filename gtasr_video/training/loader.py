@@ -1,4 +1,4 @@
-"""Batches in a fixed order from worker processes."""
+"""Batches in a fixed order, made ahead by worker processes."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Any
 from torch.utils.data import DataLoader, Dataset
 
 from gtasr_video.errors import GTASRVideoError, TrainingError
+from gtasr_video.training.batches import Batch
 
 if TYPE_CHECKING:
-    from gtasr_video.training.clips import Batch, ClipSource
+    from gtasr_video.training.clips import ClipSource
 
 
 class _Numbered(Dataset["Batch | GTASRVideoError"]):
-    """Batch number n holds the clips n * size .. (n + 1) * size - 1. Errors are returned, so that the message
-    stays one line instead of a worker's traceback."""
+    """Batch number n holds the clips n * size .. (n + 1) * size - 1.
+
+    Errors are returned, so that their message stays one line instead of a worker's traceback.
+    """
 
     def __init__(self, source: ClipSource, size: int) -> None:
         self.source, self.size = source, size
@@ -41,30 +44,22 @@ class _From:
 
 
 class Loader:
-    """Endless batches of `source`, number `start_index` first, the same order however many workers.
+    """Endless batches of `source`, number `start_index` first; the order does not depend on the workers.
 
-    workers    processes beside this one (0: none); they share the decoded material by fork
-    prefetch   batches prepared ahead by each worker
+    workers    processes beside this one, which share the decoded material by fork; 0 makes batches here, as does a
+               source on another device than the CPU
+    prefetch   batches made ahead by each worker
     Raises TrainingError while iterating if a worker dies.
     """
 
     def __init__(
-        self,
-        source: ClipSource,
-        batch_size: int,
-        start_index: int = 0,
-        workers: int = 1,
-        prefetch: int = 4,
+        self, source: ClipSource, batch_size: int, start_index: int = 0, workers: int = 1, prefetch: int = 4
     ) -> None:
-        options: dict[str, Any] = {"num_workers": workers}
-        if workers:
-            options |= {"prefetch_factor": prefetch, "multiprocessing_context": "fork"}
+        options: dict[str, Any] = {}
+        if workers and source.device.type == "cpu":
+            options = {"num_workers": workers, "prefetch_factor": prefetch, "multiprocessing_context": "fork"}
         self._loader = DataLoader(
-            _Numbered(source, batch_size),
-            batch_size=None,
-            sampler=_From(start_index),
-            collate_fn=_as_is,
-            **options,
+            _Numbered(source, batch_size), batch_size=None, sampler=_From(start_index), collate_fn=_as_is, **options
         )
 
     def __iter__(self) -> Iterator[Batch]:
@@ -74,9 +69,10 @@ class Loader:
                     raise item
                 yield item
         except RuntimeError as error:
-            if isinstance(error, GTASRVideoError) or "worker" not in str(error):
+            if "DataLoader worker" not in str(error):
                 raise
-            raise TrainingError(f"a data worker ended unexpectedly ({error}); out of memory?") from error
+            reason = str(error).splitlines()[0]
+            raise TrainingError(f"a data process ended unexpectedly, perhaps for want of memory: {reason}") from error
 
 
 def _as_is(item: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Camera motion over a still picture, with the flow it causes known exactly."""
+"""Camera paths: where each pixel of each frame comes from, so that the flow is known and not estimated."""
 
 from __future__ import annotations
 
@@ -8,113 +8,121 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 
 @dataclass(frozen=True, slots=True)
-class Motion:
-    """A camera path: `poses` (T, 3, 3) map pixel centres of frame k to pixel centres of the picture."""
+class MotionSettings:
+    """Synthetic camera motion over still pictures.
 
-    poses: np.ndarray
-
-    @property
-    def is_shift(self) -> bool:
-        """Whether every pose moves by whole pixels and nothing else, so that slicing renders it."""
-        fixed = self.poses.copy()
-        fixed[:, :2, 2] = 0
-        return bool(np.all(fixed == np.eye(3)) and np.all(self.poses % 1 == 0))
-
-
-def draw_shift(frames: int, room: tuple[int, int], rng: np.random.Generator) -> Motion:
-    """Return a slow pan by whole pixels that stays within `room` (down, right) pixels of the picture."""
-    speed = rng.normal(0, 2.0, size=2)
-    wobble = rng.normal(0, 0.7, size=(frames, 2))
-    path = np.cumsum(speed + wobble, axis=0)
-    path = np.round(path - path.min(axis=0))
-    path = np.minimum(path, np.asarray(room)[::-1])
-    return Motion(_shifts(path))
-
-
-def _shifts(path: np.ndarray) -> np.ndarray:
-    poses = np.tile(np.eye(3), (len(path), 1, 1))
-    poses[:, :2, 2] = path
-    return poses
-
-
-def draw_camera(frames: int, size: tuple[int, int], rng: np.random.Generator) -> Motion:
-    """Return a hand-held camera: pan, zoom, roll and a little perspective, smooth with tremor.
-
-    `size` is (height, width) of the rendered frames; the poses are centred on the picture's origin and may
-    reach outside, where the picture is mirrored.
+    speed        median pan in HR pixels a frame; the spread is wide, up to `fastest`
+    standing     share of clips whose camera does not move
+    layers       share of clips with one or two nearer layers that move faster and hide what is behind them
+    blur         share of clips blurred along the motion; `shutter`: part of a frame's time that is exposed
     """
+
+    speed: float = 2.0
+    fastest: float = 24.0
+    standing: float = 0.1
+    layers: float = 0.35
+    blur: float = 0.15
+    shutter: tuple[float, float] = (0.2, 0.8)
+
+
+@dataclass(frozen=True, slots=True)
+class CameraPath:
+    """What a camera does, frame by frame: pan (T, 2) in HR pixels x, y; roll (T,) in radians; zoom (T,) as a factor;
+    tilt (T, 2), the perspective terms of a homography."""
+
+    pan: np.ndarray
+    roll: np.ndarray
+    zoom: np.ndarray
+    tilt: np.ndarray
+
+    def poses(self, size: tuple[int, int], zoom: float = 1.0, depth: float = 1.0) -> np.ndarray:
+        """Return (T, 3, 3): from pixel centres of a frame of `size` to pixels of a picture, about its origin.
+
+        zoom   pixels of the picture per pixel of the frame;  depth   how much faster than the background this moves
+        """
+        centre = np.array([(size[1] - 1) / 2, (size[0] - 1) / 2])
+        return np.stack([self._pose(k, centre, zoom, depth) for k in range(len(self.pan))])
+
+    def _pose(self, k: int, centre: np.ndarray, zoom: float, depth: float) -> np.ndarray:
+        c, s = math.cos(self.roll[k]) * self.zoom[k], math.sin(self.roll[k]) * self.zoom[k]
+        turn = np.array([[c, -s, 0.0], [s, c, 0.0], [*self.tilt[k], 1.0]])
+        enlarge = _shift(centre * zoom) @ np.diag([zoom, zoom, 1.0])
+        pose: np.ndarray = enlarge @ _shift(self.pan[k] * depth) @ turn @ _shift(-centre)
+        return pose
+
+    def reversed(self) -> CameraPath:
+        """Return the same path walked backwards."""
+        return CameraPath(*(a[::-1].copy() for a in (self.pan, self.roll, self.zoom, self.tilt)))
+
+
+def _shift(by: np.ndarray) -> np.ndarray:
+    matrix = np.eye(3)
+    matrix[:2, 2] = by
+    return matrix
+
+
+def draw_path(frames: int, settings: MotionSettings, rng: np.random.Generator) -> CameraPath:
+    """Return a hand-held, panning, zooming or rolling camera, or one that stands still."""
+    steadiness = 0.0 if rng.random() < settings.standing else 1.0
+    pan = np.cumsum(_velocity(frames, settings, rng) + _walk(frames, 0.3, rng), axis=0)
+    roll = np.cumsum(rng.normal(0, 0.002) + _walk(frames, 0.0004, rng)[:, 0])
+    zoom = np.cumsum(rng.normal(0, 0.004) + _walk(frames, 0.0006, rng)[:, 0])
+    tilt = np.cumsum(rng.normal(0, 4e-6, size=2) + _walk(frames, 5e-7, rng), axis=0)
+    middle = frames // 2
+    pan, roll, zoom, tilt = ((a - a[middle]) * steadiness for a in (pan, roll, zoom, tilt))
+    return CameraPath(pan, roll, np.exp(zoom), tilt)
+
+
+def _velocity(frames: int, settings: MotionSettings, rng: np.random.Generator) -> np.ndarray:
+    """A pan whose speed is log-normal and swells or ebbs by up to half over the clip."""
+    speed = min(settings.fastest, settings.speed * math.exp(rng.normal(0, 0.9)))
+    angle = rng.uniform(0, 2 * math.pi)
+    ramp = 1 + rng.uniform(-0.5, 0.5) * np.linspace(-1, 1, frames)
+    velocity: np.ndarray = speed * ramp[:, None] * np.array([math.cos(angle), math.sin(angle)])
+    return velocity
+
+
+def _walk(frames: int, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Hand tremor as a velocity (T, 2): it drifts back to rest, so that the hand sways and does not wander off."""
+    velocity = np.zeros((frames, 2))
+    for k in range(1, frames):
+        velocity[k] = 0.7 * velocity[k - 1] + rng.normal(0, strength, size=2)
+    return velocity
+
+
+def draw_steps(frames: int, room: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Return a slow pan by whole pixels, (T, 2) as y, x from 0 to at most `room` (down, right): cheap to render."""
+    path = np.cumsum(rng.normal(0, 2.0, size=2) + rng.normal(0, 0.7, size=(frames, 2)), axis=0)
+    steps = np.round(path - path.min(axis=0)).astype(np.int64)
+    within: np.ndarray = np.minimum(steps, np.asarray(room))
+    return within
+
+
+def between(poses: np.ndarray, offset: float) -> np.ndarray:
+    """Return the poses `offset` frames later (-1..1), in a straight line between neighbours and on at both ends."""
+    steps = np.diff(poses, axis=0)
+    if not len(steps):
+        return poses
+    ahead = steps if offset >= 0 else -steps
+    kept = np.concatenate((ahead, ahead[-1:])) if offset >= 0 else np.concatenate((ahead[:1], ahead))
+    return poses + abs(offset) * kept
+
+
+def points(poses: np.ndarray, size: tuple[int, int], device: torch.device) -> Tensor:
+    """Return where `poses` (T, 3, 3) send the pixel centres of a (height, width) frame: (T, H, W, 2), x then y."""
     height, width = size
-    t = np.arange(frames) / max(frames - 1, 1)
-    travel = rng.normal(0, 1.6, size=2) * frames
-    pan = _smooth(frames, rng, 0.5)[:, :2] + t[:, None] * travel
-    roll = np.cumsum(rng.normal(0, 0.0015) + _tremor(frames, rng, 0.0008))
-    zoom = np.exp(np.cumsum(rng.normal(0, 0.003) + _tremor(frames, rng, 0.001)))
-    tilt = np.cumsum(rng.normal(0, 4e-6, size=(1, 2)) * np.ones((frames, 2)), axis=0)
-    centre = np.array([(width - 1) / 2, (height - 1) / 2])
-    return Motion(np.stack([_pose(centre, pan[k], roll[k], zoom[k], tilt[k]) for k in range(frames)]))
+    m = torch.from_numpy(poses).to(device=device, dtype=torch.float32).unsqueeze(-1).unsqueeze(-1)
+    x = torch.arange(width, device=device, dtype=torch.float32)[None, None, :]
+    y = torch.arange(height, device=device, dtype=torch.float32)[None, :, None]
+    depth = m[:, 2, 0] * x + m[:, 2, 1] * y + m[:, 2, 2]
+    return torch.stack([(m[:, row, 0] * x + m[:, row, 1] * y + m[:, row, 2]) / depth for row in (0, 1)], dim=-1)
 
 
-def _tremor(frames: int, rng: np.random.Generator, strength: float) -> np.ndarray:
-    return rng.normal(0, strength, size=frames)
-
-
-def _smooth(frames: int, rng: np.random.Generator, strength: float) -> np.ndarray:
-    """A second-order walk: velocity drifts, so the hand moves rather than jumps."""
-    velocity = np.cumsum(rng.normal(0, strength, size=(frames, 2)), axis=0)
-    return np.cumsum(velocity - velocity.mean(axis=0), axis=0)
-
-
-def _pose(centre: np.ndarray, pan: np.ndarray, roll: float, zoom: float, tilt: np.ndarray) -> np.ndarray:
-    to_centre, back = np.eye(3), np.eye(3)
-    to_centre[:2, 2], back[:2, 2] = -centre, centre + pan
-    c, s = math.cos(roll) * zoom, math.sin(roll) * zoom
-    turn = np.array([[c, -s, 0.0], [s, c, 0.0], [tilt[0], tilt[1], 1.0]])
-    pose: np.ndarray = back @ turn @ to_centre
-    return pose
-
-
-def points(pose: np.ndarray, size: tuple[int, int], device: torch.device | None = None) -> Tensor:
-    """Return where `pose` sends the pixel centres of a (height, width) frame: (H, W, 2), x then y."""
-    height, width = size
-    m = torch.from_numpy(pose).to(device=device, dtype=torch.float32)
-    x = torch.arange(width, device=device, dtype=torch.float32)[None, :]
-    y = torch.arange(height, device=device, dtype=torch.float32)[:, None]
-    depth = m[2, 0] * x + m[2, 1] * y + m[2, 2]
-    across, down = ((m[row, 0] * x + m[row, 1] * y + m[row, 2]) / depth for row in (0, 1))
-    return torch.stack((across, down), dim=-1)
-
-
-def render(picture: Tensor, motion: Motion, size: tuple[int, int]) -> Tensor:
-    """Film `picture` (3, H, W) uint8 along `motion`: (T, 3, *size) float32 in 0..1, mirrored beyond its edge.
-
-    Sampling is bicubic: bilinear makes frames at half-pixel positions softer than their neighbours, which is
-    flicker in the truth.
-    """
-    if motion.is_shift:
-        return torch.stack([_slice(picture, pose, size) for pose in motion.poses]).float().div_(255)
-    source = picture[None].float().div_(255)
-    frames = [_sample(source, points(pose, size, picture.device)) for pose in motion.poses]
-    return torch.cat(frames).clamp_(0, 1)
-
-
-def _slice(picture: Tensor, pose: np.ndarray, size: tuple[int, int]) -> Tensor:
-    x, y = int(pose[0, 2]), int(pose[1, 2])
-    return picture[:, y : y + size[0], x : x + size[1]]
-
-
-def _sample(source: Tensor, at: Tensor) -> Tensor:
-    height, width = source.shape[-2:]
-    grid = at.new_tensor([2 / width, 2 / height]) * (at + 0.5) - 1
-    return F.grid_sample(source, grid[None], mode="bicubic", padding_mode="reflection", align_corners=False)
-
-
-def true_flow(motion: Motion, size: tuple[int, int], device: torch.device | None = None) -> Tensor:
-    """Return (T-1, 2, *size): frame k-1 at p + flow[k-1](p) shows what frame k shows at p."""
-    here = points(np.eye(3), size, device)
-    steps = np.linalg.inv(motion.poses[:-1]) @ motion.poses[1:]
-    flows = [points(step / step[2, 2], size, device) - here for step in steps]
-    return torch.stack(flows).permute(0, 3, 1, 2) if flows else here.new_zeros((0, 2, *size))
+def true_flow(poses: np.ndarray, size: tuple[int, int], device: torch.device) -> Tensor:
+    """Return (T-1, 2, *size): frame k-1 at p + flow[k-1](p) shows what frame k shows at p, for one rigid picture."""
+    steps = np.linalg.inv(poses[:-1]) @ poses[1:]
+    here = points(np.eye(3)[None], size, device)
+    return (points(steps / steps[:, 2:, 2:], size, device) - here).permute(0, 3, 1, 2)
