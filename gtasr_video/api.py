@@ -1,0 +1,192 @@
+"""The one-call door: `upscale` wires reader, upscaler and writer together."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from gtasr_video.config import load_config
+from gtasr_video.device import Device, choose
+from gtasr_video.errors import UsageError
+from gtasr_video.media import Encoding, Reader, Writer
+from gtasr_video.models import VideoModel, load_model
+from gtasr_video.runtime.progress import Mode, Monitor, showing
+from gtasr_video.runtime.report import Report
+from gtasr_video.runtime.session import memory, run
+from gtasr_video.runtime.upscaler import Upscaler
+
+log = logging.getLogger("gtasr_video")
+
+Seconds = float | str | Fraction
+
+
+@dataclass(frozen=True, slots=True)
+class UpscaleConfig:
+    """How to upscale, with every default; a file named with ``--config`` holds only differences.
+
+    model    s, m, l, bicubic, or the path of a .safetensors file
+    scale    2, 3 or 4 times as wide and high
+    device   auto, cpu, cuda or cuda:N
+    dtype    what the network computes in; auto is the fastest that keeps the picture on the device
+    seed     of the network's noise; the same input, seed and device give the same bytes
+    codec, crf, preset, pix_fmt   as in `Encoding`; None leaves it to the codec
+
+    Example::
+
+        >>> from gtasr_video import UpscaleConfig
+        >>> UpscaleConfig(model="bicubic", crf=20).scale
+        4
+    """
+
+    model: str = "s"
+    scale: int = 4
+    device: str = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    seed: int = 0
+    codec: str | None = None
+    crf: int | None = None
+    preset: str | None = None
+    pix_fmt: str | None = None
+
+    @staticmethod
+    def load(name: str | None = None, overrides: Iterable[str] = ()) -> UpscaleConfig:
+        """Return the defaults, changed by the configuration `name` (shipped, or a .toml file) and ``KEY=VALUE`` texts.
+
+        Raises ConfigError for what it does not know, naming the nearest.
+        """
+        return load_config(UpscaleConfig, name, overrides, section="upscale")
+
+    @property
+    def encoding(self) -> Encoding:
+        """The part that concerns the encoder."""
+        return Encoding(self.codec, self.crf, self.preset, self.pix_fmt)
+
+    def choose_device(self) -> Device:
+        """Return the device and type to compute with. Raises DeviceError if the device is not there."""
+        return choose(self.device, None if self.dtype == "auto" else getattr(torch, self.dtype))
+
+
+def upscale(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    config: UpscaleConfig | str | None = None,
+    model: VideoModel | str | None = None,
+    scale: int | None = None,
+    device: str | None = None,
+    seed: int | None = None,
+    codec: str | None = None,
+    crf: int | None = None,
+    preset: str | None = None,
+    pix_fmt: str | None = None,
+    start: Seconds | None = None,
+    duration: Seconds | None = None,
+    frames: int | None = None,
+    overwrite: bool = False,
+    progress: Mode = "none",
+) -> Report:
+    """Upscale the video file `source` into `output`, with its sound, its times and its tags.
+
+    config     an `UpscaleConfig`, the name of a shipped one (``fast``), or the path of a .toml file
+    model      a tier, a path, or any `VideoModel` (whose own scale then counts)
+    scale, device, seed, codec, crf, preset, pix_fmt   go before what `config` says
+    start, duration   seconds (``90``, ``"1:30"``, ``"0:01:30.500"``) of `source`; frames: at most so many
+    overwrite  replace `output` if it exists; progress: what to show on stderr
+
+    Nothing is left under the name `output` unless all went well. Warnings go to the logger ``gtasr_video``.
+    Raises UsageError, InputError, OutputError, ModelError or DeviceError, all of them GTASRVideoError; the message is
+    one line and the notes say at which frame. KeyboardInterrupt ends the run cleanly.
+
+    Example::
+
+        >>> import gtasr_video
+        >>> report = gtasr_video.upscale("in.mp4", "out.mp4", model="bicubic", scale=2)
+        >>> report.frames_out, report.output["width"]
+        (10, 128)
+    """
+    changes = {"scale": scale, "device": device, "seed": seed}
+    changes |= {"codec": codec, "crf": crf, "preset": preset, "pix_fmt": pix_fmt}
+    settings = config if isinstance(config, UpscaleConfig) else UpscaleConfig.load(config)
+    settings = replace(settings, **{key: value for key, value in changes.items() if value is not None})  # type: ignore[arg-type]
+    if isinstance(model, str):
+        settings, model = replace(settings, model=model), None
+    window = _window(start, duration, frames)
+    _check_paths(source, output)
+    chosen = settings.choose_device()
+    with Reader(source, start=window[0], duration=window[1], frames=frames) as reader:
+        network = model or load_model(settings.model, scale=settings.scale)
+        upscaler = Upscaler(network, device=chosen, seed=settings.seed)
+        enlarged = reader.spec.scaled(upscaler.scale)
+        with Writer(output, enlarged, settings.encoding, source=reader, overwrite=overwrite) as writer:
+            _log_plan(reader, upscaler, writer)
+            monitor = Monitor(reader.frame_count_estimate, reader.duration)
+            with showing(monitor, progress):
+                report = run(reader, upscaler, writer, monitor=monitor)
+        for warning in (*reader.warnings(), *writer.warnings()):
+            log.warning("%s", warning)
+    return report
+
+
+def parse_seconds(value: Seconds, name: str = "time") -> Fraction:
+    """Return ``90``, ``"90.5"``, ``"1:30.5"`` or ``"0:01:30.5"`` as exact seconds. Raises UsageError."""
+    parts = str(value).strip().split(":")
+    try:
+        numbers = [Fraction(part) for part in parts]
+    except (ValueError, ZeroDivisionError) as error:
+        raise _bad_time(value, name) from error
+    whole_before = all(part.isdigit() for part in parts[:-1])
+    fits = all(number < 60 for number in numbers[1:])
+    if len(parts) > 3 or not whole_before or not fits or "-" in str(value):
+        raise _bad_time(value, name)
+    total = Fraction(0)
+    for number in numbers:
+        total = total * 60 + number
+    return total
+
+
+def _bad_time(value: Seconds, name: str) -> UsageError:
+    return UsageError(f"{name} '{value}' is not a time; use seconds (90.5), mm:ss (1:30.5) or hh:mm:ss")
+
+
+def _window(
+    start: Seconds | None, duration: Seconds | None, frames: int | None
+) -> tuple[Fraction | None, Fraction | None]:
+    if frames is not None and frames < 1:
+        raise UsageError(f"frames must be at least 1, not {frames}")
+    if frames is not None and duration is not None:
+        raise UsageError("give either a duration or a number of frames, not both")
+    length = None if duration is None else parse_seconds(duration, "duration")
+    if length == 0:
+        raise UsageError("a duration of 0 leaves nothing to upscale")
+    return None if start is None else parse_seconds(start, "start"), length
+
+
+def _check_paths(source: str | os.PathLike[str], output: str | os.PathLike[str]) -> None:
+    """Refuse, before anything is opened, what can be told from the names alone."""
+    for path in (os.fspath(source), os.fspath(output)):
+        scheme, separator, _ = path.partition("://")
+        if separator and scheme.isalnum():
+            # The rest of an address may hold a key or a password.
+            raise UsageError(f"addresses ({scheme}://...) cannot be used here; give local files")
+    if Path(source).is_dir():
+        raise UsageError(f"{source} is a folder; give one video file")
+
+
+def _log_plan(reader: Reader, upscaler: Upscaler, writer: Writer) -> None:
+    spec, device, output = reader.spec, upscaler.device, writer.facts()
+    facts = upscaler.model.facts
+    log.info("input: %dx%d %s, %s", spec.width, spec.height, spec.layout.name, spec.color.matrix)
+    log.info("model: %s x%d, seed %d", facts.name, facts.scale, upscaler.seed)
+    log.info("device: %s in %s (%s)", device.name, str(device.dtype).removeprefix("torch."), device.reason)
+    log.info(
+        "output: %dx%d %s, %s crf %s preset %s",
+        *(output[k] for k in ("width", "height", "pix_fmt", "encoder", "crf", "preset")),
+    )
+    log.info("memory: %s", memory(spec, writer.spec))

@@ -1,0 +1,27 @@
+"""What the program says on stderr besides errors."""
+
+from __future__ import annotations
+
+import logging
+
+import click
+
+
+class _ToStderr(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one line; looks stderr up anew each time, as tests and shells replace it."""
+        kind = "warning: " if record.levelno >= logging.WARNING else ""
+        text = " ".join(record.getMessage().split())
+        click.echo(f"gtasr-video: {kind}{text}", err=True)
+
+
+_HANDLER = _ToStderr()
+
+
+def log_to_stderr(*, verbose: bool) -> None:
+    """Show the package's warnings, and with `verbose` what it uses and why."""
+    log = logging.getLogger("gtasr_video")
+    log.setLevel(logging.INFO if verbose else logging.WARNING)
+    log.propagate = False
+    if _HANDLER not in log.handlers:
+        log.addHandler(_HANDLER)

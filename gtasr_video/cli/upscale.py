@@ -1,0 +1,86 @@
+"""``gtasr-video upscale``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gtasr_video.errors import OutputError, UsageError
+
+_CODECS = "h264, h265, av1, vp9, prores or ffv1"
+
+
+@click.command("upscale", short_help="Upscale a video: INPUT OUTPUT.")
+@click.argument("source", metavar="INPUT", type=click.Path())
+@click.argument("output", metavar="OUTPUT", type=click.Path())
+@click.option("--model", metavar="s|m|l|FILE", help="Network: a tier, a .safetensors file, or bicubic.  [default: s]")
+@click.option("--scale", type=int, metavar="2|3|4", help="Times as wide and high.  [default: 4]")
+@click.option("--device", metavar="auto|cpu|cuda[:N]", help="Where to compute.  [default: auto]")
+@click.option("--seed", type=int, metavar="N", help="Of the network's noise; same seed, same bytes.  [default: 0]")
+@click.option("--codec", metavar="C", help=f"{_CODECS}.  [default: the container's usual one]")
+@click.option("--crf", type=int, metavar="N", help="Quality; lower is better and larger.  [default: the codec's]")
+@click.option("--preset", metavar="P", help="The encoder's speed against size.  [default: the codec's]")
+@click.option("--pix-fmt", metavar="F", help="Pixel format, such as yuv420p10le.  [default: as the input]")
+@click.option("--start", metavar="T", help="Begin here: seconds, mm:ss or hh:mm:ss, fractions allowed.")
+@click.option("--duration", metavar="T", help="Do this much.")
+@click.option("--frames", type=int, metavar="N", help="Do this many frames.")
+@click.option("--config", "config_name", metavar="NAME|FILE", help="Settings by name (quality, fast, live) or file.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="One setting; may be repeated.")
+@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE.json", help="Write a report.")
+@click.option(
+    "--progress",
+    type=click.Choice(["auto", "rich", "json", "none"]),
+    default="auto",
+    show_default=True,
+    help="On stderr: a bar on terminals, a line of JSON a second, nothing.",
+)
+@click.option("-y", "--overwrite", is_flag=True, help="Replace OUTPUT if it exists.")
+@click.option("-v", "--verbose", is_flag=True, help="Say what is used, and why.")
+def command(
+    source: str,
+    output: str,
+    config_name: str | None,
+    overrides: tuple[str, ...],
+    report: Path | None,
+    progress: Any,
+    overwrite: bool,
+    verbose: bool,
+    **options: Any,
+) -> None:
+    """Upscale the video INPUT into OUTPUT, with its sound, its exact times and its tags.
+
+    OUTPUT's extension names its format: mp4, m4v, mov, mkv, webm, ts, m2ts or nut.
+
+    \b
+      gtasr-video upscale holiday.mp4 holiday-4x.mp4
+      gtasr-video upscale in.mkv out.mkv --scale 2 --codec h265 --crf 18
+      gtasr-video upscale in.mp4 sample.mp4 --start 1:30 --duration 10
+    """
+    from gtasr_video.api import UpscaleConfig, upscale
+    from gtasr_video.cli.messages import log_to_stderr
+
+    log_to_stderr(verbose=verbose)
+    if report is not None:
+        _check_report(report, (source, output))
+    done = upscale(
+        source,
+        output,
+        config=UpscaleConfig.load(config_name, overrides),
+        overwrite=overwrite,
+        progress=progress,
+        **options,
+    )
+    if report is not None:
+        done.write(report)
+    if progress != "none":
+        click.echo(done.summary(), err=True)
+
+
+def _check_report(report: Path, others: tuple[str, str]) -> None:
+    """Refuse now what would be learned only after hours."""
+    if not report.absolute().parent.is_dir():
+        raise OutputError(f"there is no folder {report.parent} for the report; make it first")
+    if report.absolute() in [Path(other).absolute() for other in others]:
+        raise UsageError(f"the report {report} is also the input or the output; choose another name")
