@@ -85,7 +85,7 @@ class Writer:
             file_url(self._target.part),
             mode="w",
             format=form.muxer,
-            container_options=dict(form.options),
+            container_options={"avoid_negative_ts": "disabled", **form.options},
             metadata_errors="surrogateescape",
         )
         container.flags |= _BITEXACT_FILE

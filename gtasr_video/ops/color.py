@@ -1,0 +1,199 @@
+"""Planar YUV or RGB samples to RGB in floating point, and back.
+
+The conversion equations and ranges are ITU-T H.273 (matrix coefficients 1, 5/6, 9; quantisation of table 4).
+Chroma is resampled by pairs of filters of which the second undoes the first, so that YUV -> RGB -> YUV changes
+nothing but rounding, at any siting:
+
+* co-sited samples (horizontally for "left"): enlarged by the cubic (-1, 9, 9, -1)/16, reduced by the nine taps
+  (1, 0, -8, 16, 46, 16, -8, 0, 1)/64: the Deslauriers-Dubuc (4, 2) pair;
+* samples between two pixels (vertically for "left"): enlarged by a straight line through each sample whose slope
+  is a quarter of the difference of its neighbours, reduced by the mean of two: the (2, 6) pair.
+
+Both filter without aliasing worth seeing and overshoot like a bicubic. Nothing is clamped on the way to RGB: what
+the source holds beyond black and white comes back.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from gtasr_video.frames import ColorSpec, PixelLayout
+
+# (Kr, Kb) of H.273 table 4. "rgb" serves a grey picture tagged so, whose three channels are equal anyway.
+_WEIGHTS: Final = {
+    "bt601": (0.299, 0.114),
+    "bt709": (0.2126, 0.0722),
+    "bt2020": (0.2627, 0.0593),
+    "rgb": (0.2126, 0.0722),
+}
+
+
+def yuv_to_rgb(planes: tuple[Tensor, ...], layout: PixelLayout, color: ColorSpec) -> Tensor:
+    """Return (1, 3, H, W) float32 RGB, nominally in [0, 1], of integer `planes` (h, w) on any device.
+
+    `layout` gives depth and subsampling, `color` matrix, range and chroma siting. Values beyond [0, 1] (super-white,
+    chroma no display can show) are kept. Planar RGB (``gbrp``, planes G, B, R) is only scaled, grey is repeated.
+    """
+    if layout.name.startswith("gbrp"):
+        low, span = _luma_range(layout.bits, color.full_range)
+        channels = [planes[i].float().sub_(low).mul_(1 / span) for i in (2, 0, 1)]
+        return torch.stack(channels)[None]
+    height, width = planes[0].shape
+    out = torch.empty(1, 3, height, width, dtype=torch.float32, device=planes[0].device)
+    red, green, blue = out[0]
+    low, span = _luma_range(layout.bits, color.full_range)
+    luma = planes[0].float().sub_(low).mul_(1 / span)
+    if layout.planes == 1:
+        out[0] = luma
+        return out
+    kr, kb = _WEIGHTS[color.matrix]
+    middle, reach = _chroma_range(layout.bits, color.full_range)
+    cb, cr = (_enlarged(p.float().sub_(middle).mul_(1 / reach), layout, color, height, width) for p in planes[1:])
+    torch.add(luma, cr, alpha=2 * (1 - kr), out=red)
+    torch.add(luma, cb, alpha=2 * (1 - kb), out=blue)
+    kg = 1 - kr - kb
+    torch.add(luma, cr, alpha=-2 * (1 - kr) * kr / kg, out=green)
+    green.add_(cb, alpha=-2 * (1 - kb) * kb / kg)
+    return out
+
+
+def rgb_to_yuv(rgb: Tensor, layout: PixelLayout, color: ColorSpec) -> tuple[Tensor, ...]:
+    """Return the planes (h, w) in `layout` of (1, 3, H, W) `rgb` of any floating type, nominally in [0, 1].
+
+    Values are rounded to the nearest code and limited to what `layout.bits` can hold, so that super-white stays.
+    The exact inverse of `yuv_to_rgb` up to rounding.
+    """
+    red, green, blue = rgb.to(torch.float32, memory_format=torch.contiguous_format)[0]
+    low, span = _luma_range(layout.bits, color.full_range)
+    if layout.name.startswith("gbrp"):
+        return tuple(_quantised(plane.mul(span).add_(low), layout) for plane in (green, blue, red))
+    kr, kb = _WEIGHTS[color.matrix]
+    luma = (red * kr).add_(green, alpha=1 - kr - kb).add_(blue, alpha=kb)
+    if layout.planes == 1:
+        return (_quantised(luma.mul_(span).add_(low), layout),)
+    middle, reach = _chroma_range(layout.bits, color.full_range)
+    chroma = []
+    for channel, weight in ((blue, kb), (red, kr)):
+        difference = _reduced(channel - luma, layout, color)
+        chroma.append(_quantised(difference.mul_(reach / (2 * (1 - weight))).add_(middle), layout))
+    return (_quantised(luma.mul_(span).add_(low), layout), *chroma)
+
+
+def _luma_range(bits: int, full: bool) -> tuple[float, float]:
+    """Return the code of black, and the codes from black to white."""
+    return (0.0, float((1 << bits) - 1)) if full else (float(16 << bits - 8), float(219 << bits - 8))
+
+
+def _chroma_range(bits: int, full: bool) -> tuple[float, float]:
+    """Return the code of no colour, and the codes from the lowest to the highest."""
+    return float(1 << bits - 1), float((1 << bits) - 1) if full else float(224 << bits - 8)
+
+
+def _quantised(values: Tensor, layout: PixelLayout) -> Tensor:
+    """Return `values` (in codes; overwritten) rounded to the nearest code of `layout`."""
+    values.add_(0.5).clamp_(0, (1 << layout.bits) - 1)
+    if layout.dtype is torch.uint8:
+        return values.to(torch.uint8)
+    return values.to(torch.int32).to(torch.uint16)
+
+
+def _cosited(color: ColorSpec) -> tuple[bool, bool]:
+    """Return whether chroma samples lie on pixels across and down."""
+    return color.chroma_siting != "center", color.chroma_siting == "topleft"
+
+
+def _enlarged(plane: Tensor, layout: PixelLayout, color: ColorSpec, height: int, width: int) -> Tensor:
+    across, down = _cosited(color)
+    if layout.log2_chroma_h:
+        plane = (_enlarge_cosited if down else _enlarge_between)(plane.mT, height).mT
+    if layout.log2_chroma_w:
+        plane = (_enlarge_cosited if across else _enlarge_between)(plane, width)
+    return plane
+
+
+def _reduced(plane: Tensor, layout: PixelLayout, color: ColorSpec) -> Tensor:
+    across, down = _cosited(color)
+    if layout.log2_chroma_h:
+        plane = (_reduce_cosited if down else _reduce_between)(plane.mT).mT
+    if layout.log2_chroma_w:
+        plane = (_reduce_cosited if across else _reduce_between)(plane)
+    return plane
+
+
+def _empty(plane: Tensor, width: int) -> Tensor:
+    """Return an empty (h, `width`) for `plane` (h, n) with its order in memory, so that columns stay fast to walk."""
+    if plane.stride(0) < plane.stride(1):
+        return plane.new_empty(width, plane.shape[0]).mT
+    return plane.new_empty(plane.shape[0], width)
+
+
+def _packed(plane: Tensor) -> Tensor:
+    """Return `plane` without gaps in memory, in its own order."""
+    return plane.mT.contiguous().mT if plane.stride(0) < plane.stride(1) else plane.contiguous()
+
+
+def _mirrored(plane: Tensor, before: int, after: int, length: int) -> Tensor:
+    """Return `plane` (h, n) with columns continued so that the full-size row of `length` is mirrored at its ends."""
+    count = plane.shape[1]
+    step = 1 if length == count else 2
+    period = max(1, 2 * (length - 1))
+
+    def source(column: int) -> Tensor:
+        folded = (step * column) % period
+        index = min(folded, period - folded) // step if length > 1 else 0
+        return plane[:, index : index + 1]
+
+    edges = [source(c) for c in range(-before, 0)], [source(c) for c in range(count, count + after)]
+    return torch.cat([*edges[0], plane, *edges[1]], dim=1)
+
+
+def _enlarge_cosited(plane: Tensor, width: int) -> Tensor:
+    """Double (h, n) to (h, `width`): sample k lies on pixel 2k."""
+    padded = _mirrored(plane, 1, 2, width)
+    count = width // 2
+    out = _empty(plane, width)
+    out[:, 0::2] = plane
+    inner = padded[:, 1 : count + 1] + padded[:, 2 : count + 2]
+    outer = padded[:, 0:count] + padded[:, 3 : count + 3]
+    out[:, 1::2] = inner.mul_(9 / 16).sub_(outer, alpha=1 / 16)
+    return out
+
+
+def _reduce_cosited(plane: Tensor) -> Tensor:
+    """Halve (h, w): sample k is taken around pixel 2k."""
+    width = plane.shape[1]
+    taken = (width + 1) // 2
+    padded = _mirrored(plane, 4, 4 + width % 2, width)
+    even, odd = (_packed(padded[:, phase::2]) for phase in (0, 1))
+    near = (odd[:, 1 : taken + 1] + odd[:, 2 : taken + 2]).mul_(16 / 64)
+    near.add_(even[:, 2 : taken + 2], alpha=46 / 64)
+    far = (even[:, 0:taken] + even[:, 4 : taken + 4]).mul_(1 / 64)
+    far.add_(even[:, 1 : taken + 1], alpha=-8 / 64).add_(even[:, 3 : taken + 3], alpha=-8 / 64)
+    return near.add_(far)
+
+
+def _enlarge_between(plane: Tensor, width: int) -> Tensor:
+    """Double (h, n) to (h, `width`): sample k lies between pixels 2k and 2k + 1."""
+    count = plane.shape[1]
+    slope = torch.zeros_like(plane)
+    if count > 1:
+        slope[:, 1:-1] = plane[:, 2:] - plane[:, :-2]
+        slope[:, 0], slope[:, -1] = plane[:, 1] - plane[:, 0], plane[:, -1] - plane[:, -2]
+    if width % 2:
+        slope[:, -1] = 0  # the last sample stands for one pixel alone
+    slope.mul_(1 / 8)
+    out = _empty(plane, width)
+    out[:, 0::2] = plane - slope
+    out[:, 1::2] = (plane + slope)[:, : width // 2]
+    return out
+
+
+def _reduce_between(plane: Tensor) -> Tensor:
+    """Halve (h, w): sample k is the mean of pixels 2k and 2k + 1."""
+    even, odd = plane[:, 0::2], plane[:, 1::2]
+    out = even.clone()
+    out[:, : odd.shape[1]].add_(odd).mul_(0.5)
+    return out
