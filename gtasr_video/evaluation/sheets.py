@@ -6,7 +6,7 @@ what stands still makes upright lines, steady motion slanted ones, and flicker b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -88,9 +88,17 @@ def look(label: str, video: Path, view: View, *, enlarge: int = 1, note: str = "
     return Panel(label, _pixels(crop), _pixels(torch.cat(lines, 1)), note)
 
 
-def panels(truth: Path, degraded: Path, results: Mapping[str, Path], scale: int, *, size: int = 160) -> list[Panel]:
-    """Return input, results in their order, and truth, all of the truth's most detailed square."""
-    view = find_view(truth, size)
+def panels(
+    truth: Path,
+    degraded: Path,
+    results: Mapping[str, Path],
+    scale: int,
+    *,
+    size: int = 160,
+    view: View | None = None,
+) -> list[Panel]:
+    """Return input, results in their order, and truth, in `view` or the truth's most detailed square of `size`."""
+    view = view or find_view(truth, size)
     middle = [look(label, file, view) for label, file in results.items()]
     return [look("input", degraded, view, enlarge=scale), *middle, look("truth", truth, view)]
 
@@ -131,10 +139,11 @@ def enlarged_slice(panel: Panel) -> Pixels:
     return panel.slice.repeat(times, axis=0)
 
 
-def _strip(columns: Iterable[Panel], zoom: int) -> Image:
+def _strip(columns: Sequence[Panel], zoom: int) -> Image:
     import PIL.Image
 
-    tiles = [_tile(panel, zoom) for panel in columns]
+    head = LABEL * (2 if any(panel.note for panel in columns) else 1)
+    tiles = [_tile(panel, zoom, head) for panel in columns]
     width = sum(tile.width + MARGIN for tile in tiles) + MARGIN
     strip = PIL.Image.new("RGB", (width, max(tile.height for tile in tiles) + MARGIN), PAPER)
     left = MARGIN
@@ -144,19 +153,17 @@ def _strip(columns: Iterable[Panel], zoom: int) -> Image:
     return strip
 
 
-def _tile(panel: Panel, zoom: int) -> Image:
-    """Draw label, note, crop and, if there is more than one frame, the time slice."""
+def _tile(panel: Panel, zoom: int, head: int) -> Image:
+    """Draw label and note in the upper `head` pixels, then the crop and, if there are more frames, the time slice."""
     import PIL.Image
 
     pictures = [panel.crop.repeat(zoom, 0).repeat(zoom, 1)]
     if panel.slice.shape[0] > 1:
         pictures.append(enlarged_slice(panel).repeat(zoom, 1))
-    head = LABEL * (2 if panel.note else 1)
     height = head + sum(p.shape[0] + MARGIN for p in pictures)
     tile = PIL.Image.new("RGB", (pictures[0].shape[1], height), PAPER)
     _write(tile, panel.label, (0, 2), 13)
-    if panel.note:
-        _write(tile, panel.note, (0, LABEL), 11)
+    _write(tile, panel.note, (0, LABEL), 11)
     top = head
     for picture in pictures:
         tile.paste(PIL.Image.fromarray(picture), (0, top))
