@@ -83,9 +83,7 @@ class Remembers(Nearest):
 def spec(
     width: int = 16, height: int = 12, layout: PixelLayout = YUV420, rate: int = 25, color: ColorSpec | None = None
 ) -> VideoSpec:
-    return VideoSpec(
-        width, height, Fraction(1, 1000), layout, color or ColorSpec("bt601"), frame_rate=Fraction(rate)
-    )
+    return VideoSpec(width, height, Fraction(1, 1000), layout, color or ColorSpec("bt601"), frame_rate=Fraction(rate))
 
 
 def frames(of: VideoSpec, count: int, *, first_pts: int = 0) -> Iterator[Frame]:

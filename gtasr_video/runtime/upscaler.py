@@ -73,11 +73,9 @@ class Upscaler:
                 size is not `scale` times that of `spec`.
         """
         wanted = output or spec.scaled(self.scale)
-        size, enlarged = (wanted.width, wanted.height), (spec.width * self.scale, spec.height * self.scale)
-        if size != enlarged:
-            raise UsageError(
-                f"output of {size[0]}x{size[1]} does not fit frames enlarged to {enlarged[0]}x{enlarged[1]}"
-            )
+        width, height = spec.width * self.scale, spec.height * self.scale
+        if (wanted.width, wanted.height) != (width, height):
+            raise UsageError(f"output of {wanted.width}x{wanted.height} is not the {width}x{height} that will come out")
         self._spec, self._output, self._state = spec, wanted, None
         return wanted
 
