@@ -193,8 +193,8 @@ def test_encoding_agrees_with_swscale(matrix: str, full: bool, siting: str, name
     theirs = from_frame(swscale(to_frame(exact, "gbrp16le"), form.name, options), form.dtype)
     for index, (ours, other) in enumerate(zip(rgb_to_yuv(picture, form, color), theirs, strict=True)):
         error = (ours.float() - other.float()).abs()[4:-4, 4:-4] / (1 << bits - 8)
-        assert error.max() < 3.5, f"plane {index}: {float(error.max()):.2f} codes"
-        assert error.mean() < 0.7, f"plane {index}: {float(error.mean()):.2f} codes"
+        assert error.max() < 4.5, f"plane {index}: {float(error.max()):.2f} codes"
+        assert error.mean() < 1, f"plane {index}: {float(error.mean()):.2f} codes"
 
 
 def test_a_wrong_siting_or_matrix_would_show() -> None:
