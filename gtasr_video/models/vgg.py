@@ -24,6 +24,8 @@ from gtasr_video.errors import ModelError
 BLOCKS: tuple[tuple[int, int], ...] = ((2, 64), (2, 128), (3, 256), (3, 512))
 MEAN_BGR = (103.939, 116.779, 123.68)
 _EPSILON = 1e-10
+# Features brought to fp32 at a time: 128 MiB, so that a 4K picture does not need ten gigabytes.
+_STRIP = 2**25
 
 
 class VGGDistance(nn.Module):
@@ -65,7 +67,7 @@ class VGGDistance(nn.Module):
             x = block(x)
             with torch.no_grad():
                 y = block(y)
-            total = total + (_normalise(x) - _normalise(y)).square().sum(1).mean((1, 2))
+            total = total + _distance(x, y)
         return total
 
     def _prepare(self, x: Tensor) -> Tensor:
@@ -133,6 +135,15 @@ def _convolution(weights: dict[str, Tensor], name: str) -> nn.Conv2d:
     conv = nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1, device="meta")
     conv.load_state_dict({"weight": weight, "bias": weights[f"{name}.bias"]}, assign=True)
     return conv
+
+
+def _distance(x: Tensor, y: Tensor) -> Tensor:
+    """Return (B,) mean over pixels of the squared distance of normalised features, a strip of rows at a time."""
+    batch, channels, height, width = x.shape
+    rows = max(1, _STRIP // (batch * channels * width))
+    strips = zip(x.split(rows, 2), y.split(rows, 2), strict=True)
+    sums = [(_normalise(a) - _normalise(b)).square().sum((1, 2, 3)) for a, b in strips]
+    return torch.stack(sums).sum(0) / (height * width)
 
 
 def _normalise(x: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from gtasr_video.errors import ModelError
+from gtasr_video.models import vgg
 from gtasr_video.models.vgg import BLOCKS, MEAN_BGR, VGGDistance, read_weights
 
 
@@ -96,6 +97,13 @@ def test_more_noise_is_further(path: Path) -> None:
     a, b = pair()
     found = [measure(torch.lerp(a, b, w), a).mean().item() for w in (0.1, 0.3, 1.0)]
     assert found == sorted(found) and found[0] > 0
+
+
+def test_strips_of_a_large_picture_add_up(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = pair()
+    whole = VGGDistance(path, layers=2)(a, b)
+    monkeypatch.setattr(vgg, "_STRIP", 2 * 64 * 32 * 5)
+    assert torch.allclose(VGGDistance(path, layers=2)(a, b), whole, rtol=1e-5)
 
 
 def test_fewer_layers_are_a_part_of_the_sum(path: Path) -> None:
