@@ -1,0 +1,273 @@
+"""Test clips made on the spot with real encoders: every frame carries its number, readable by a machine.
+
+`make_clip` writes a file with the picture and sound that are asked for; `frame_number` reads a number back from any
+luma plane, also after lossy coding and enlarging. `truncate`, `damage_packets` and `join` spoil files on purpose.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import torch
+from torch import Tensor
+
+_GRID = 4  # 4 x 4 cells in the upper left quarter hold 16 bits, most significant first
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A sound track: a tone of `tone` Hz that clicks (full scale, 1 ms) at every whole second."""
+
+    codec: str = "aac"
+    language: str = "und"
+    rate: int = 48000
+    layout: str = "stereo"
+    tone: float = 440.0
+    title: str = ""
+    start: Fraction = Fraction(0)
+    default: bool = True
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What the stream says of its picture; codes are FFmpeg's (H.273), None leaves them unsaid."""
+
+    matrix: int | None = None
+    full_range: bool | None = None
+    primaries: int | None = None
+    transfer: int | None = None
+    siting: str | None = None
+    sample_aspect: Fraction | None = None
+    rotation: int = 0
+    options: dict[str, str] = field(default_factory=dict)
+
+
+def times(frames: int, fps: Fraction | int = 25, time_base: Fraction = Fraction(1, 12800)) -> list[int]:
+    """Return evenly spaced pts in ticks."""
+    return [round(i / Fraction(fps) / time_base) for i in range(frames)]
+
+
+def phone_times(frames: int, time_base: Fraction = Fraction(1, 90000), seed: int = 0) -> list[int]:
+    """Return pts as phones make them: about 30 a second, jittering, now and then one left out."""
+    generator = np.random.default_rng(seed)
+    steps = generator.integers(2700, 3300, frames) + 3000 * (generator.random(frames) < 0.05)
+    ticks = np.concatenate([[0], np.cumsum(steps)[:-1]])
+    return [int(round(t * Fraction(1, 90000) / time_base)) for t in ticks]
+
+
+def luma_of(number: int, width: int, height: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Return luma in [0, 1] of frame `number`: its bits in the upper left quarter, a moving pattern elsewhere."""
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    luma = 0.5 + 0.25 * np.sin((x + 3 * number) / 7) * np.cos((y - number) / 9)
+    for bit in range(_GRID * _GRID):
+        row, column = divmod(bit, _GRID)
+        top, bottom = (height * row // (2 * _GRID), height * (row + 1) // (2 * _GRID))
+        left, right = (width * column // (2 * _GRID), width * (column + 1) // (2 * _GRID))
+        luma[top:bottom, left:right] = 0.9 if number >> (_GRID * _GRID - 1 - bit) & 1 else 0.1
+    return luma.astype(np.float32)
+
+
+def frame_number(luma: Tensor, bits: int = 8) -> int:
+    """Return the number burnt into a luma plane (h, w) of `bits` per sample."""
+    plane = luma.to(torch.int32).float() / ((1 << bits) - 1)
+    height, width = plane.shape
+    number = 0
+    for bit in range(_GRID * _GRID):
+        row, column = divmod(bit, _GRID)
+        y, x = (2 * row + 1) * height // (4 * _GRID), (2 * column + 1) * width // (4 * _GRID)
+        number = number << 1 | int(plane[y : y + 1, x : x + 1].mean() > 0.5)
+    return number
+
+
+def picture_of(number: int, width: int, height: int, pix_fmt: str) -> av.VideoFrame:
+    """Return frame `number` in any pixel format: planar YUV and grey are drawn directly, others converted."""
+    form = av.VideoFormat(pix_fmt, width, height)
+    drawable = form.is_planar and not form.is_rgb and not form.is_big_endian and "p0" not in pix_fmt[:2]
+    if not drawable or pix_fmt.startswith(("nv", "p0", "yuvj")) or form.has_palette:
+        drawn = picture_of(number, width, height, "yuv444p")
+        if form.has_palette:
+            return drawn.reformat(format="rgb24").reformat(format="rgb8").reformat(format=pix_fmt)
+        return drawn.reformat(format=pix_fmt)
+    bits = form.components[0].bits
+    top = (1 << bits) - 1
+    frame = av.VideoFrame(width, height, pix_fmt)
+    kind = np.uint8 if bits <= 8 else np.uint16
+    for index, plane in enumerate(frame.planes):
+        step = plane.line_size // np.dtype(kind).itemsize
+        values = np.frombuffer(plane, kind).reshape(plane.height, step)[:, : plane.width]
+        if index == 0:
+            values[:] = (16 / 255 + luma_of(number, width, height) * 219 / 255) * top
+        else:
+            y, x = np.mgrid[0 : plane.height, 0 : plane.width].astype(np.float32)
+            wave = np.sin(x / plane.width * 4 + number / 5) if index == 1 else np.cos(y / plane.height * 3 - number / 7)
+            values[:] = (0.5 + 0.3 * wave) * top
+    return frame
+
+
+def make_clip(
+    path: str | os.PathLike[str],
+    *,
+    frames: int = 24,
+    size: tuple[int, int] = (64, 48),
+    codec: str = "libx264",
+    pix_fmt: str = "yuv420p",
+    pts: Sequence[int] | None = None,
+    time_base: Fraction = Fraction(1, 12800),
+    fps: Fraction | int = 25,
+    sound: Iterable[Sound] = (),
+    sound_seconds: float | None = None,
+    picture: Picture | None = None,
+    gop: int = 12,
+    bframes: int = 2,
+    first_number: int = 0,
+    container: str | None = None,
+    metadata: dict[str, str] | None = None,
+    chapters: list[Any] | None = None,
+    sound_first: bool = False,
+    options: dict[str, str] | None = None,
+) -> Path:
+    """Write a clip and return its path. `pts` are ticks of `time_base`; evenly spaced by `fps` unless given.
+
+    `frames` 0 writes sound only. `options` go to the muxer.
+    """
+    ticks = list(pts) if pts is not None else times(frames, fps, time_base)
+    tracks = list(sound)
+    with av.open(os.fspath(path), "w", format=container, container_options=options or {}) as output:
+        output.metadata.update(metadata or {})
+        if chapters:
+            output.set_chapters(chapters)
+        made = [_add_sound(output, track) for track in tracks] if sound_first else []
+        video: Any = None
+        if ticks:
+            video = _add_picture(output, codec, size, pix_fmt, time_base, fps, gop, bframes, picture or Picture())
+        made = made or [_add_sound(output, track) for track in tracks]
+        last = (ticks[-1] + _usual_step(ticks)) * time_base if ticks else Fraction(1)
+        seconds = sound_seconds if sound_seconds is not None else float(last)
+        pending = [_sound_packets(stream, track, seconds) for stream, track in zip(made, tracks, strict=True)]
+        for number, tick in enumerate(ticks, first_number):
+            frame = picture_of(number, *size, pix_fmt)
+            frame.pts, frame.time_base = tick, time_base
+            output.mux(video.encode(frame))
+        if video is not None:
+            output.mux(video.encode(None))
+        for packets in pending:
+            output.mux(packets)
+    return Path(path)
+
+
+def _usual_step(ticks: Sequence[int]) -> int:
+    return ticks[-1] - ticks[-2] if len(ticks) > 1 else 512
+
+
+def _add_picture(
+    output: Any,
+    codec: str,
+    size: tuple[int, int],
+    pix_fmt: str,
+    time_base: Fraction,
+    fps: Fraction | int,
+    gop: int,
+    bframes: int,
+    picture: Picture,
+) -> Any:
+    options = {"libx264": {"preset": "ultrafast", "crf": "10"}, "libx265": {"x265-params": "log-level=none"}}
+    chosen = {**options.get(codec, {}), **picture.options}
+    if picture.siting is not None:
+        chosen["chroma_sample_location"] = picture.siting
+    stream = output.add_stream(codec, rate=Fraction(fps), options=chosen)
+    stream.time_base = time_base
+    context = stream.codec_context
+    context.width, context.height, context.pix_fmt = *size, pix_fmt
+    context.time_base, context.gop_size, context.thread_count = time_base, gop, 1
+    if codec in ("libx264", "mpeg4", "mpeg2video"):
+        context.max_b_frames = bframes
+    for name, value in (
+        ("colorspace", picture.matrix),
+        ("color_primaries", picture.primaries),
+        ("color_trc", picture.transfer),
+        ("color_range", None if picture.full_range is None else 1 + picture.full_range),
+        ("sample_aspect_ratio", picture.sample_aspect),
+    ):
+        if value is not None:
+            setattr(context, name, value)
+    if picture.rotation:
+        stream.set_display_rotation(picture.rotation)
+    return stream
+
+
+def _add_sound(output: Any, track: Sound) -> Any:
+    stream = output.add_stream(track.codec, rate=track.rate)
+    stream.codec_context.layout = track.layout
+    stream.metadata["language"] = track.language
+    if track.title:
+        stream.metadata["title"] = track.title
+    stream.disposition = int(track.default)
+    return stream
+
+
+def waveform(track: Sound, seconds: float) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Return the samples (n,) of `track`."""
+    moments = np.arange(round(seconds * track.rate)) / track.rate
+    samples = 0.2 * np.sin(2 * np.pi * track.tone * moments)
+    samples[(moments % 1.0) < 0.001] = 0.95
+    return samples.astype(np.float32)
+
+
+def _sound_packets(stream: Any, track: Sound, seconds: float) -> list[Any]:
+    samples = waveform(track, seconds)
+    channels = stream.codec_context.layout.nb_channels
+    packets: list[Any] = []
+    for begin in range(0, len(samples), 1024):
+        part = np.repeat(samples[None, begin : begin + 1024], channels, axis=0)
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(part), format="fltp", layout=track.layout)
+        frame.rate, frame.time_base = track.rate, Fraction(1, track.rate)
+        frame.pts = begin + round(track.start * track.rate)
+        packets += stream.encode(frame)
+    return packets + list(stream.encode(None))
+
+
+def truncate(path: Path, fraction: float, to: Path) -> Path:
+    """Write the first `fraction` of `path` into `to`."""
+    data = path.read_bytes()
+    to.write_bytes(data[: int(len(data) * fraction)])
+    return to
+
+
+def damage_packets(path: Path, which: Iterable[int], to: Path, seed: int = 0) -> Path:
+    """Write `path` into `to` with the payload of some video packets (by decoding order) overwritten by noise."""
+    generator = np.random.default_rng(seed)
+    data = bytearray(path.read_bytes())
+    with av.open(os.fspath(path)) as source:
+        spots = [(p.pos, p.size) for p in source.demux(source.streams.video[0]) if p.size]
+    for index in which:
+        position, length = spots[index]
+        assert position is not None
+        begin = position + min(8, length // 2)
+        data[begin : position + length] = generator.bytes(position + length - begin)
+    to.write_bytes(data)
+    return to
+
+
+def join(parts: Iterable[Path], to: Path) -> Path:
+    """Write the bytes of `parts` one after the other (MPEG-TS files stay playable)."""
+    to.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return to
+
+
+def sound_of(path: str | os.PathLike[str]) -> dict[int, list[tuple[Fraction, Fraction, bytes]]]:
+    """Return (pts, dts, bytes) in seconds of every packet of each sound track, by position among the tracks."""
+    found: dict[int, list[tuple[Fraction, Fraction, bytes]]] = {}
+    with av.open(os.fspath(path)) as source:
+        tracks = list(source.streams.audio)
+        for packet in source.demux(tracks) if tracks else ():
+            if packet.size and packet.pts is not None and packet.dts is not None:
+                entry = (packet.pts * packet.time_base, packet.dts * packet.time_base, bytes(packet))
+                found.setdefault(tracks.index(packet.stream), []).append(entry)
+    return found
