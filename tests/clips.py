@@ -59,7 +59,7 @@ def phone_times(frames: int, time_base: Fraction = Fraction(1, 90000), seed: int
     generator = np.random.default_rng(seed)
     steps = generator.integers(2700, 3300, frames) + 3000 * (generator.random(frames) < 0.05)
     ticks = np.concatenate([[0], np.cumsum(steps)[:-1]])
-    return [int(round(t * Fraction(1, 90000) / time_base)) for t in ticks]
+    return [round(int(t) * Fraction(1, 90000) / time_base) for t in ticks]
 
 
 def luma_of(number: int, width: int, height: int) -> np.ndarray[Any, np.dtype[np.float32]]:

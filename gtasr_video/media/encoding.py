@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -116,7 +117,6 @@ CONTAINERS: Final = {
     ".webm": Container("webm", ("vp9", "av1"), sound="libopus"),
     ".ts": _TS,
     ".m2ts": replace(_TS, options={"mpegts_m2ts_mode": "1"}),
-    ".nut": Container("nut", ("h264", "h265", "av1", "vp9", "ffv1")),
 }
 
 
@@ -225,6 +225,12 @@ def _preset_for(encoding: Encoding, codec: Codec, layout: PixelLayout) -> str | 
         choices = ", ".join(codec.presets)
         raise UsageError(f"{codec.name} has no preset '{encoding.preset}'{hint}; use one of {choices}")
     return encoding.preset
+
+
+def hush(encoder: str) -> None:
+    """Keep `encoder` from writing anything but errors to stderr by itself (SVT-AV1 heeds only the environment)."""
+    if encoder == "libsvtav1":
+        os.environ.setdefault("SVT_LOG", "1")
 
 
 @cache

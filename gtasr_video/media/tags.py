@@ -44,6 +44,11 @@ def guess_matrix(width: int, height: int) -> Matrix:
     return "bt709" if width >= 1280 or height > 576 else "bt601"
 
 
+def matrix_name(code: int) -> Matrix | None:
+    """Return the matrix that an H.273 code says is used, or None where it says nothing or one unknown here."""
+    return _MATRIX_OF_CODE.get(code)
+
+
 def color_of(frame: av.VideoFrame, siting: ChromaSiting) -> ColorSpec:
     """Return how to read the numbers of `frame`, deciding where its stream does not say.
 
@@ -73,7 +78,7 @@ def matrix_code(color: ColorSpec) -> int:
 
 
 def describe(container: av.container.InputContainer) -> dict[int, str]:
-    """Return FFmpeg's one-line description of each stream, by stream index.
+    """Return FFmpeg's description of each stream, by stream index: one line, then one for each piece of side data.
 
     The only door PyAV leaves to the chroma siting. FFmpeg prints it into its log, so the log is listened to for
     the moment of one call, which never releases the interpreter lock.
@@ -87,8 +92,8 @@ def describe(container: av.container.InputContainer) -> dict[int, str]:
         finally:
             av.logging.set_level(level)
             av.logging.set_libav_level(av.logging.INFO)
-    found = re.finditer(r"^ *Stream #\d+:(\d+)[^\n]*", text, re.MULTILINE)
-    return {int(match.group(1)): match.group(0).strip() for match in found}
+    parts = re.split(r"^ *Stream #\d+:(\d+)", text, flags=re.MULTILINE)
+    return {int(index): part for index, part in zip(parts[1::2], parts[2::2], strict=True)}
 
 
 def chroma_siting(description: str) -> ChromaSiting:
@@ -96,11 +101,17 @@ def chroma_siting(description: str) -> ChromaSiting:
 
     Codecs define "left" for streams that are silent; MPEG-1 and JPEG decoders say "center" themselves.
     """
-    for group in re.findall(r"\(([^()]*)\)", description):
+    for group in re.findall(r"\(([^()]*)\)", description.partition("\n")[0]):
         for word in re.split(r"[,/ ]+", group):
             if word in _SITINGS:
                 return _SITINGS[word]
     return "left"
+
+
+def stated_rotation(description: str) -> int:
+    """Return the degrees counter-clockwise that a stream's description says players turn the picture by."""
+    found = re.search(r"(?i)display ?matrix: rotation of (-?[\d.]+) degrees", description)
+    return round(float(found.group(1))) % 360 if found else 0
 
 
 def display_matrix(frame: av.VideoFrame) -> tuple[int, ...] | None:

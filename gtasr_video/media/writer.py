@@ -18,7 +18,7 @@ from av.video.stream import VideoStream
 from gtasr_video.errors import GTASRVideoError, OutputError
 from gtasr_video.frames import Frame, VideoSpec
 from gtasr_video.media import tags
-from gtasr_video.media.encoding import Encoding, plan
+from gtasr_video.media.encoding import Encoding, hush, plan
 from gtasr_video.media.planes import from_planes
 from gtasr_video.media.reader import Reader
 from gtasr_video.media.remux import SideStreams
@@ -102,6 +102,7 @@ class Writer:
     def _add_picture(self) -> Stream:
         assert self._container is not None
         plan, spec = self._plan, self.spec
+        hush(plan.codec.encoder)
         rate = min(spec.frame_rate or _USUAL_RATE, _FASTEST)
         stream = self._container.add_stream(plan.codec.encoder, rate=rate, options=plan.options)
         assert isinstance(stream, VideoStream)
