@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -118,4 +119,15 @@ def clip(path: Path, count: int = 5, of: VideoSpec | None = None, encoding: Enco
     with Writer(path, of, encoding or Encoding(preset="ultrafast" if path.suffix != ".webm" else None)) as writer:
         for frame in frames(of, count):
             writer.write(frame)
+    return path
+
+
+def noise(path: Path, count: int, of: VideoSpec | None = None) -> Path:
+    """Write a file of noise, the same each time: every packet is large, so that damage hits pictures."""
+    of = of or spec(64, 48)
+    generator = torch.Generator().manual_seed(1)
+    with Writer(path, of, Encoding(preset="ultrafast")) as writer:
+        for frame in frames(of, count):
+            luma = torch.randint(0, 255, frame.planes[0].shape, generator=generator, dtype=torch.uint8)
+            writer.write(replace(frame, planes=(luma, *frame.planes[1:])))
     return path

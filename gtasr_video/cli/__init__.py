@@ -103,6 +103,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         # Only where nobody asked for something else: nohup ignores SIGHUP, and means it.
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _interrupt)
+    # SVT-AV1 would print its settings on stderr; errors remain.
+    os.environ.setdefault("SVT_LOG", "1")
     code = invoke(sys.argv[1:] if arguments is None else arguments)
     try:
         sys.stdout.flush()

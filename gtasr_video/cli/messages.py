@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 import click
+from rich.console import Console
 
 
 class _ToStderr(logging.Handler):
@@ -25,3 +26,9 @@ def log_to_stderr(*, verbose: bool) -> None:
     log.propagate = False
     if _HANDLER not in log.handlers:
         log.addHandler(_HANDLER)
+
+
+def console() -> Console:
+    """Return a console for stdout that does not fold lines where no terminal limits them."""
+    out = Console()
+    return out if out.is_terminal else Console(width=200)

@@ -1,0 +1,37 @@
+"""What all tests share: a small clip made once, and the command line run in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests import fakes
+
+
+class Outcome(NamedTuple):
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="session")
+def small_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real H.264 file of ten 64x48 frames at 25 fps. Read it, do not change it."""
+    return fakes.clip(tmp_path_factory.mktemp("clips") / "in.mp4", 10)
+
+
+@pytest.fixture
+def cli(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
+    """Run ``gtasr-video`` with the given arguments in this process."""
+    from gtasr_video.cli import invoke
+
+    def run(*arguments: str | Path) -> Outcome:
+        code = invoke([str(argument) for argument in arguments])
+        return Outcome(code, *capfd.readouterr())
+
+    return run
