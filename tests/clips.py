@@ -139,14 +139,18 @@ def make_clip(
     """
     ticks = list(pts) if pts is not None else times(frames, fps, time_base)
     tracks = list(sound)
-    with av.open(os.fspath(path), "w", format=container, container_options=options or {}) as output:
+    # An offset at the start of an MP4 is stored in ticks of the movie, by default milliseconds.
+    exact = {"movie_timescale": str(time_base.denominator)} if os.fspath(path).endswith((".mp4", ".mov")) else {}
+    with av.open(os.fspath(path), "w", format=container, container_options={**exact, **(options or {})}) as output:
         output.metadata.update(metadata or {})
         if chapters:
             output.set_chapters(chapters)
         made = [_add_sound(output, track) for track in tracks] if sound_first else []
         video: Any = None
         if ticks:
-            video = _add_picture(output, codec, size, pix_fmt, time_base, fps, gop, bframes, picture or Picture())
+            video = _add_picture(
+                output, codec, size, pix_fmt, len(ticks), time_base, fps, gop, bframes, picture or Picture()
+            )
         made = made or [_add_sound(output, track) for track in tracks]
         last = (ticks[-1] + _usual_step(ticks)) * time_base if ticks else Fraction(1)
         seconds = sound_seconds if sound_seconds is not None else float(last)
@@ -171,13 +175,16 @@ def _add_picture(
     codec: str,
     size: tuple[int, int],
     pix_fmt: str,
+    frames: int,
     time_base: Fraction,
     fps: Fraction | int,
     gop: int,
     bframes: int,
     picture: Picture,
 ) -> Any:
-    options = {"libx264": {"preset": "ultrafast", "crf": "10"}, "libx265": {"x265-params": "log-level=none"}}
+    # Without reordering, as libx265 invents decoding times for clips shorter than its delay.
+    x265 = f"log-level=none:bframes={bframes if frames > 12 else 0}"
+    options = {"libx264": {"preset": "ultrafast", "crf": "10"}, "libx265": {"x265-params": x265}}
     chosen = {**options.get(codec, {}), **picture.options}
     if picture.siting is not None:
         chosen["chroma_sample_location"] = picture.siting
@@ -185,7 +192,9 @@ def _add_picture(
     stream.time_base = time_base
     context = stream.codec_context
     context.width, context.height, context.pix_fmt = *size, pix_fmt
-    context.time_base, context.gop_size, context.thread_count = time_base, gop, 1
+    # MPEG-2 knows only its list of frame rates.
+    context.time_base = 1 / Fraction(fps) if codec == "mpeg2video" else time_base
+    context.gop_size, context.thread_count = gop, 1
     if codec in ("libx264", "mpeg4", "mpeg2video"):
         context.max_b_frames = bframes
     for name, value in (

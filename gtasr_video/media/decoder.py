@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -13,15 +14,44 @@ import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from gtasr_video.media.source import MAX_PIXELS, choose_video, open_input, seconds, start_of
+from gtasr_video.frames import ChromaSiting
+from gtasr_video.media import tags
+from gtasr_video.media.source import MAX_PIXELS, choose_video, codec_name, open_input, seconds, start_of
 
 _MOST_THREADS = 4
 _BACK_OFF_SECONDS = (0, 1, 5, 25)
 
 
+@dataclass(frozen=True, slots=True)
+class StreamFacts:
+    """What the container says of the picture's stream; plain values, so that they outlive the container.
+
+    begin     file time in seconds of what a player shows as 0
+    start     first timestamp of the stream in ticks, None if unknown
+    ticks     its length in ticks, None if unknown
+    length    its length in seconds, or the whole file's where it does not say, None if unknown
+    frames    how many there are, 0 if unknown
+    """
+
+    index: int
+    container: str
+    codec: str
+    time_base: Fraction
+    frame_rate: Fraction | None
+    sample_aspect: Fraction
+    field_order: int
+    siting: ChromaSiting
+    begin: Fraction
+    start: int | None
+    ticks: int | None
+    length: Fraction | None
+    frames: int
+
+
 class Decoder:
     """The main video stream of a file, decoded in software by a bounded number of threads.
 
+    facts        what the container says of the stream
     corrupt      packets the decoder refused, and frames it marked as damaged
     broken       True if reading stopped at an error before the end of the file
     """
@@ -33,35 +63,26 @@ class Decoder:
         self._threads = threads or min(_MOST_THREADS, len(os.sched_getaffinity(0)))
         self._packets_in = self._frames_out = 0
         self._open()
+        self.facts = _facts(self._container, self._stream)
 
     def _open(self) -> None:
-        self.container: InputContainer = open_input(self.path)
+        self._container: InputContainer = open_input(self.path)
         try:
-            self.stream: VideoStream = choose_video(self.container, self.path)
+            self._stream: VideoStream = choose_video(self._container, self.path)
         except BaseException:
-            self.container.close()
+            self._container.close()
             raise
-        for other in self.container.streams:
-            other.discard = av.stream.Discard.default if other is self.stream else av.stream.Discard.all
-        context = self.stream.codec_context
+        for other in self._container.streams:
+            other.discard = av.stream.Discard.default if other is self._stream else av.stream.Discard.all
+        context = self._stream.codec_context
         context.options = {"max_pixels": str(MAX_PIXELS)}
         context.thread_type = av.codec.context.ThreadType.AUTO
         context.thread_count = self._threads
-        self._packets: Iterable[av.Packet[VideoStream]] = self.container.demux(self.stream)
-
-    @property
-    def time_base(self) -> Fraction:
-        """Seconds per tick of the stream's timestamps."""
-        return self.stream.time_base or Fraction(1, av.time_base)
-
-    @property
-    def begin(self) -> Fraction:
-        """The file's own time, in seconds, of what a player shows as 0."""
-        return start_of(self.container, [s for s in self.container.streams if s.type in ("video", "audio")])
+        self._packets: Iterable[av.Packet[VideoStream]] = self._container.demux(self._stream)
 
     def close(self) -> None:
         """Close the file; frames already given out stay valid."""
-        self.container.close()
+        self._container.close()
 
     def frames(self) -> Iterator[av.VideoFrame]:
         """Yield every frame from the present position on, in presentation order, drained at the end.
@@ -80,7 +101,7 @@ class Decoder:
         for packet in self._readable():
             self._packets_in += bool(packet.size) and not packet.is_discard
             try:
-                decoded = self.stream.decode(packet)
+                decoded = self._stream.decode(packet)
             except (av.InvalidDataError, av.EOFError):
                 self.corrupt += 1
                 continue
@@ -104,13 +125,13 @@ class Decoder:
 
     def _flush_packet(self) -> av.Packet[VideoStream]:
         packet: av.Packet[Any] = av.Packet()
-        packet.stream, packet.time_base = self.stream, self.time_base
+        packet.stream, packet.time_base = self._stream, self.facts.time_base
         return packet
 
     def _tail(self, last: int) -> Iterator[av.VideoFrame]:
         careful = Decoder(self.path, threads=1)
         try:
-            careful.seek(last * self.time_base)
+            careful.seek(last * self.facts.time_base)
             for frame in careful.frames():
                 if frame.pts is not None and frame.pts > last:
                     yield frame
@@ -123,32 +144,61 @@ class Decoder:
         Steps back until the key frame found is presented no later than `target`: containers index decoding
         times, and a key frame decoded before `target` may be presented after it.
         """
-        beginning = seconds(self.stream.start_time, self.time_base) or Fraction(0)
+        beginning = seconds(self.facts.start, self.facts.time_base) or Fraction(0)
         for margin in _BACK_OFF_SECONDS:
             wanted = target - margin
             if wanted <= beginning or not self._seek_once(wanted):
                 break
             key, rest = self._next_key()
-            if key is not None and _time_of(key) <= target / self.time_base:
+            if key is not None and _time_of(key) <= target / self.facts.time_base:
                 self._packets = chain([key], rest)
                 return
-        self.container.close()
+        self._container.close()
         self._open()
 
     def _seek_once(self, wanted: Fraction) -> bool:
         try:
-            self.container.seek(int(wanted / self.time_base), stream=self.stream, backward=True)
+            self._container.seek(int(wanted / self.facts.time_base), stream=self._stream, backward=True)
         except av.FFmpegError:
             return False
         return True
 
     def _next_key(self) -> tuple[av.Packet[VideoStream] | None, Iterator[av.Packet[VideoStream]]]:
-        packets = self.container.demux(self.stream)
+        packets = self._container.demux(self._stream)
         try:
             found = next((p for p in packets if p.is_keyframe and p.size), None)
         except av.FFmpegError:
             found = None
         return found, packets
+
+
+def _facts(container: InputContainer, stream: VideoStream) -> StreamFacts:
+    exact = seconds(stream.duration, stream.time_base) or _tagged_duration(stream.metadata)
+    total = container.duration
+    return StreamFacts(
+        index=stream.index,
+        container=container.format.name,
+        codec=codec_name(stream),
+        time_base=stream.time_base or Fraction(1, av.time_base),
+        frame_rate=stream.average_rate or stream.guessed_rate or None,
+        sample_aspect=stream.sample_aspect_ratio or Fraction(1),
+        field_order=stream.codec_context.field_order,
+        siting=tags.chroma_siting(tags.describe(container).get(stream.index, "")),
+        begin=start_of(container, [s for s in container.streams if s.type in ("video", "audio")]),
+        start=stream.start_time,
+        ticks=stream.duration,
+        length=exact or (Fraction(total, av.time_base) if total else None),
+        frames=stream.frames,
+    )
+
+
+def _tagged_duration(metadata: dict[str, str]) -> Fraction | None:
+    """Return the length that Matroska writers leave in a stream's tags (``00:01:02.500000000``)."""
+    try:
+        hours, minutes, rest = metadata["DURATION"].split(":")
+        return int(hours) * 3600 + int(minutes) * 60 + Fraction(rest)
+    except (KeyError, ValueError):
+        return None
 
 
 def _time_of(packet: av.Packet[VideoStream]) -> float:

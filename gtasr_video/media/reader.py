@@ -14,9 +14,8 @@ import av
 from gtasr_video.errors import InputError
 from gtasr_video.frames import Frame, VideoSpec
 from gtasr_video.media import tags
-from gtasr_video.media.decoder import Decoder
+from gtasr_video.media.decoder import Decoder, StreamFacts
 from gtasr_video.media.planes import Converter, nearest_layout, to_planes
-from gtasr_video.media.source import seconds
 from gtasr_video.media.timeline import Timeline
 
 # A time given in decimals may miss the tick it means by less than this.
@@ -57,9 +56,10 @@ class Reader:
         self.path = Path(path)
         self.start, self.length, self.frames = start, duration, frames
         self._decoder = Decoder(self.path)
+        self._stream = self._decoder.facts
         self._count = self._size_changes = 0
         self._last_end: Fraction | None = None
-        self._drained = self._iterated = False
+        self._drained = False
         try:
             self._prepare()
         except BaseException:
@@ -68,42 +68,27 @@ class Reader:
 
     def _prepare(self) -> None:
         """Decode the first frame: only that tells what the frames of this stream really look like."""
-        decoder = self._decoder
-        self._begin = decoder.begin + (self.start or 0)
+        facts = self._stream
+        self._begin = facts.begin + (self.start or 0)
         self._end = None if self.length is None else self._begin + self.length
-        stream = decoder.stream
-        self._timeline = Timeline(decoder.time_base, stream.average_rate or stream.guessed_rate)
-        siting = tags.chroma_siting(tags.describe(decoder.container).get(stream.index, ""))
+        self._timeline = Timeline(facts.time_base, facts.frame_rate)
         if self.start:
-            decoder.seek(self._begin)
+            self._decoder.seek(self._begin)
         self._pending = self._in_window()
         first = next(self._pending, None)
         if first is None:
             raise InputError(self._why_nothing())
-        self._first = first
+        self._first: _Timed | None = first
+        self._first_pts = first.pts
+        self._pix_fmt = first.picture.format.name
         self.display_matrix = tags.display_matrix(first.picture)
-        self.spec = self._spec_of(first.picture, siting)
+        self.spec = _spec_of(first.picture, facts)
         self._converter = Converter(
             self.spec.layout, self.spec.width, self.spec.height, full_range=self.spec.color.full_range
         )
 
-    def _spec_of(self, picture: av.VideoFrame, siting: Any) -> VideoSpec:
-        stream = self._decoder.stream
-        context = stream.codec_context
-        return VideoSpec(
-            width=picture.width,
-            height=picture.height,
-            time_base=self._decoder.time_base,
-            layout=nearest_layout(picture.format.name),
-            color=tags.color_of(picture, siting),
-            frame_rate=stream.average_rate or stream.guessed_rate or None,
-            sample_aspect=stream.sample_aspect_ratio or Fraction(1),
-            rotation=picture.rotation % 360 if picture.rotation % 90 == 0 else 0,
-            interlaced=picture.interlaced_frame or context.field_order > 1,
-        )
-
     def _why_nothing(self) -> str:
-        total = self._stream_seconds()
+        total = self._stream.length
         if self.start and total is not None and self.start >= total:
             return f"{self.path}: start {float(self.start):g} s is past its end ({float(total):.3f} s)"
         if self.start or self.length is not None:
@@ -115,7 +100,7 @@ class Reader:
 
     def _in_window(self) -> Iterator[_Timed]:
         """Yield decoded pictures with their final times, from `start` on and before the end."""
-        time_base = self._decoder.time_base
+        time_base = self._stream.time_base
         for picture in self._decoder.frames():
             pts, cut = self._timeline.place(picture.pts, picture.dts)
             if self.start and pts * time_base < self._begin - _TOLERANCE:
@@ -126,21 +111,21 @@ class Reader:
         self._drained = True
 
     def __iter__(self) -> Iterator[Frame]:
-        if self._iterated:
+        if self._first is None:
             raise RuntimeError("a Reader is iterated once; open the file again")
-        self._iterated = True
+        first, self._first = self._first, None
         try:
-            yield from self._with_durations()
+            yield from self._with_durations(first)
         except InputError:
             raise
         except av.FFmpegError as error:
             raise InputError(f"{self.path}: decoding failed after frame {self._count} ({error.strerror})") from error
 
-    def _with_durations(self) -> Iterator[Frame]:
+    def _with_durations(self, held: _Timed) -> Iterator[Frame]:
         """Yield frames, each with the ticks to the next: so every frame waits for the one after it."""
         if self.frames is not None and self.frames <= 0:
             return
-        held, gap = self._first, 0
+        gap = 0
         for timed in self._pending:
             gap = timed.pts - held.pts
             yield self._finish(held, gap)
@@ -161,9 +146,8 @@ class Reader:
     def _last_duration(self, timed: _Timed, gap: int) -> int:
         """Ticks the last frame lasts: to the end the file states if that is believable, else as it says itself."""
         usual = timed.picture.duration or gap
-        stream = self._decoder.stream
-        if stream.duration is not None and stream.start_time is not None:
-            rest = stream.start_time + stream.duration - timed.pts
+        if self._stream.ticks is not None and self._stream.start is not None:
+            rest = self._stream.start + self._stream.ticks - timed.pts
             if 0 < rest <= 2 * max(usual, gap):
                 return rest
         return usual
@@ -176,34 +160,27 @@ class Reader:
     @property
     def origin(self) -> Fraction | None:
         """File time in seconds at which a cut at `start` begins (its first frame), or None if uncut there."""
-        return self._first.pts * self.spec.time_base if self.start else None
+        return self._first_pts * self.spec.time_base if self.start else None
 
     @property
     def origin_ticks(self) -> int:
         """Ticks that are taken off every pts so that a cut begins at 0; 0 where the start is not cut."""
-        return self._first.pts if self.start else 0
+        return self._first_pts if self.start else 0
 
     @property
     def stream_index(self) -> int:
         """Index of the picture's stream in the file."""
-        return self._decoder.stream.index
+        return self._stream.index
 
     @property
     def cut_length(self) -> Fraction | None:
         """Seconds asked for (about, where frames were counted) if the end was asked for, else None."""
         return self.duration if self.length is not None or self.frames is not None else None
 
-    def _stream_seconds(self) -> Fraction | None:
-        """Length of the whole video stream as the container states it."""
-        stream = self._decoder.stream
-        exact = seconds(stream.duration, stream.time_base) or _tagged_duration(stream.metadata)
-        total = self._decoder.container.duration
-        return exact or (Fraction(total, av.time_base) if total else None)
-
     @property
     def duration(self) -> Fraction | None:
         """Seconds this reader will yield as far as the container knows."""
-        total = self._stream_seconds()
+        total = self._stream.length
         if total is not None:
             total = max(Fraction(0), total - (self.start or 0))
         known = [t for t in (total, self.length) if t is not None]
@@ -214,7 +191,7 @@ class Reader:
     @property
     def frame_count_estimate(self) -> int | None:
         """Frames this reader will yield as far as the container knows."""
-        whole = self._decoder.stream.frames
+        whole = self._stream.frames
         if whole and not self.start and self.length is None:
             return whole if self.frames is None else min(whole, self.frames)
         if self.duration is None or not self.spec.frame_rate:
@@ -223,12 +200,12 @@ class Reader:
 
     def facts(self) -> dict[str, Any]:
         """Return what the source is and what was met in it so far, as plain JSON-able values."""
-        spec, stream = self.spec, self._decoder.stream
+        spec, stream = self.spec, self._stream
         return {
             "path": str(self.path),
-            "container": self._decoder.container.format.name,
-            "codec": stream.codec_context.codec.canonical_name,
-            "pix_fmt": self._first.picture.format.name,
+            "container": stream.container,
+            "codec": stream.codec,
+            "pix_fmt": self._pix_fmt,
             "layout": spec.layout.name,
             "width": spec.width,
             "height": spec.height,
@@ -256,15 +233,15 @@ class Reader:
         """Seconds at which the picture ended too early, or None if it did not, or is still coming."""
         if not self._drained or self._last_end is None:
             return None
-        reached = self._last_end - self._decoder.begin
-        claimed = self._stream_seconds()
+        reached = self._last_end - self._stream.begin
+        claimed = self._stream.length
         missing = 0 if claimed is None else claimed - reached
         step = 1 / self.spec.frame_rate if self.spec.frame_rate else Fraction(1, 25)
         return float(reached) if self._decoder.broken or missing > max(3 * step, Fraction(1, 5)) else None
 
     def warnings(self) -> Iterator[str]:
         """Yield one line for each thing in the source that was not as it should be."""
-        cut_off, claimed = self._truncated_at(), self._stream_seconds()
+        cut_off, claimed = self._truncated_at(), self._stream.length
         if cut_off is not None:
             of = "" if claimed is None else f" of the {float(claimed):.3f} s it claims"
             yield f"{self.path} is cut off or damaged: its picture ends at {cut_off:.3f} s{of}"
@@ -291,10 +268,15 @@ class Reader:
         self.close()
 
 
-def _tagged_duration(metadata: dict[str, str]) -> Fraction | None:
-    """Return the length that Matroska writers leave in a stream's tags (``00:01:02.500000000``)."""
-    try:
-        hours, minutes, rest = metadata["DURATION"].split(":")
-        return int(hours) * 3600 + int(minutes) * 60 + Fraction(rest)
-    except (KeyError, ValueError):
-        return None
+def _spec_of(picture: av.VideoFrame, facts: StreamFacts) -> VideoSpec:
+    return VideoSpec(
+        width=picture.width,
+        height=picture.height,
+        time_base=facts.time_base,
+        layout=nearest_layout(picture.format.name),
+        color=tags.color_of(picture, facts.siting),
+        frame_rate=facts.frame_rate,
+        sample_aspect=facts.sample_aspect,
+        rotation=picture.rotation % 360 if picture.rotation % 90 == 0 else 0,
+        interlaced=picture.interlaced_frame or facts.field_order > 1,
+    )

@@ -62,6 +62,10 @@ class SideStreams:
         self._packets: Iterator[Packet] = iter(())
         self._held: Packet | None = None
 
+    def sample_rates(self) -> tuple[int, ...]:
+        """Samples a second of each sound track."""
+        return tuple(s.codec_context.sample_rate for s in self._container.streams.audio if s.codec_context is not None)
+
     def add_to(self, output: OutputContainer, form: Container, add_picture: Callable[[], Stream]) -> None:
         """Add a stream to `output` for each of the source's it can hold, in the source's order, and all tags."""
         self._output = output
@@ -195,7 +199,7 @@ class SideStreams:
                 yield f"{entry['type']} stream {entry['index']} was left out: {entry['reason']}"
         for index, carried in self._carried.items():
             if carried.repaired:
-                yield f"{carried.source.type} stream {index}: {carried.repaired} timestamps were out of order"
+                yield f"sound or other stream {index}: {carried.repaired} timestamps were out of order"
 
     def close(self) -> None:
         """Close the source."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Iterator
 from fractions import Fraction
@@ -27,6 +28,7 @@ from gtasr_video.media.target import Target
 
 _BITEXACT_FILE: Final = 0x0400  # AVFMT_FLAG_BITEXACT: no dates, versions or random numbers in the file
 _BITEXACT_CODEC: Final = 1 << 23  # AV_CODEC_FLAG_BITEXACT: no library version in the stream
+_LARGEST_TIMESCALE: Final = 2**31 - 1
 _USUAL_RATE: Final = Fraction(25)
 _FASTEST: Final = Fraction(240)  # encoders refuse higher nominal rates; timestamps are unaffected
 
@@ -60,6 +62,7 @@ class Writer:
         self._source = source
         self._origin = source.origin_ticks if source is not None else 0
         self._count = 0
+        self._first_pts = 0
         self._last_pts: int | None = None
         self._end = Fraction(0)
         self._durations: dict[int, int] = {}
@@ -80,24 +83,36 @@ class Writer:
 
     def _open(self) -> None:
         """Open encoder and file and write the header, so that what cannot work fails before any work."""
-        form = self._plan.container
+        form, source = self._plan.container, self._source
+        if source is not None:
+            self._side = SideStreams(source.path, source.stream_index, source.origin, source.cut_length)
         container = av.open(
             file_url(self._target.part),
             mode="w",
             format=form.muxer,
-            container_options={"avoid_negative_ts": "disabled", **form.options},
+            container_options=self._file_options(),
             metadata_errors="surrogateescape",
         )
         container.flags |= _BITEXACT_FILE
         self._container = container
-        if self._source is None:
+        if self._side is None:
             self._add_picture()
         else:
-            source = self._source
-            self._side = SideStreams(source.path, source.stream_index, source.origin, source.cut_length)
             self._side.add_to(container, form, self._add_picture)
         self._stream.codec_context.open()
         container.start_encoding()
+
+    def _file_options(self) -> dict[str, str]:
+        """Options that make the file keep times as they are: not moved so as to start at 0, not rounded."""
+        form = self._plan.container
+        options = {"avoid_negative_ts": "disabled", **form.options}
+        if form.muxer in ("mp4", "mov"):
+            # The offset at which a track begins is stored in ticks of the movie, by default milliseconds.
+            rates = () if self._side is None else self._side.sample_rates()
+            exact = math.lcm(self.spec.time_base.denominator, *rates)
+            fits = exact <= _LARGEST_TIMESCALE
+            options["movie_timescale"] = str(exact if fits else self.spec.time_base.denominator)
+        return options
 
     def _add_picture(self) -> Stream:
         assert self._container is not None
@@ -133,6 +148,8 @@ class Writer:
         picture = from_planes(frame.planes, self.spec.layout, self._plan.width, self._plan.height)
         picture.pts, picture.time_base = pts, self.spec.time_base
         self._durations[pts] = frame.duration
+        if self._count == 0:
+            self._first_pts = pts
         self._last_pts = frame.pts
         self._end = max(self._end, (pts + frame.duration) * self.spec.time_base)
         with self._errors(f"writing failed at frame {self._count}"):
@@ -176,7 +193,7 @@ class Writer:
         self._close_side()
 
     def _complete(self, container: OutputContainer) -> None:
-        self._mux(self._stream.encode(None))
+        self._mux(_with_decoding_times(self._stream.encode(None), self._first_pts))
         if self._side is not None:
             cut = self._source is not None and self._source.cut_length is not None
             self._side.finish(self._end if cut else None)
@@ -247,3 +264,19 @@ class Writer:
             self.finish()
         else:
             self.abort()
+
+
+def _with_decoding_times(packets: list[av.Packet[Any]], first: int) -> list[av.Packet[Any]]:
+    """Return the last `packets` of a stream that began at `first`, with decoding times that make sense.
+
+    libx265 leaves them uninitialised in streams shorter than its delay, all of which then comes at the end: those
+    become the presentation times in rising order, early enough for each picture.
+    """
+    shown = sorted(packet.pts or 0 for packet in packets)
+    earliest = first - 16 * (shown[-1] - first + 1) if shown else first
+    if all(packet.dts is not None and earliest <= packet.dts <= (packet.pts or 0) for packet in packets):
+        return packets
+    late = max(due - (packet.pts or 0) for due, packet in zip(shown, packets, strict=True))
+    for due, packet in zip(shown, packets, strict=True):
+        packet.dts = due - late
+    return packets
