@@ -132,7 +132,8 @@ def invoke(arguments: Sequence[str]) -> int:
         return _fail("interrupted", INTERRUPTED, kind="")
     except GTASRVideoError as error:
         return _fail(describe(error), error.exit_code)
-    except BrokenPipeError:
+    except SystemExit:
+        # How click ends when the reader of our table has gone: it has seen enough, which is no error.
         return 0
     except Exception as error:
         return _unexpected(error, arguments)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 
@@ -32,10 +30,13 @@ def command() -> None:
         )
     table.add_row("bicubic", *["0"] * 2, *[_millions(48 * s * s) for s in SCALES], "", "comparison")
     out = console()
-    out.print(table)
-    out.print("MAC/px: multiply-accumulates of one step per pixel of the input, all counted.\n")
+    # Captured, since rich ends the program with an error when the reader of a pipe has gone.
+    with out.capture() as text:
+        out.print(table)
+    click.echo(text.get(), nl=False)
+    click.echo("MAC/px: multiply-accumulates of one step per pixel of the input, all counted.\n")
     for name in TIERS:
-        out.print(_weights(name), highlight=False, soft_wrap=True, markup=False)
+        click.echo(_weights(name))
 
 
 def _weights(name: str) -> str:
@@ -50,17 +51,13 @@ def _weights(name: str) -> str:
         return f"{name}: no weights yet; train them: gtasr-video train --help\n"
     state = "" if card.finished else "  IN TRAINING"
     lines = (
-        f"{name}: {_shown(path)}{state}",
+        f"{name}: {path}{state}",
         f"   scales   {', '.join(map(str, card.scales))}",
         f"   sha256   {sha256(path)}",
         f"   licence  {card.licence or 'not stated'}",
         f"   trained  {card.clips} clips{f' of {card.data}' if card.data else ''}",
     )
     return "\n".join(lines) + "\n"
-
-
-def _shown(path: Path) -> str:
-    return str(path)
 
 
 def _millions(count: int) -> str:

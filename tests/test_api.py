@@ -1,0 +1,205 @@
+"""The Python API: honest about its names, with examples that run."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import inspect
+import logging
+import subprocess
+import sys
+import textwrap
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import pytest
+import torch
+
+import gtasr_video
+from gtasr_video import Encoding, Reader, UpscaleConfig, Upscaler, Writer, load_model
+from gtasr_video.api import parse_seconds
+from gtasr_video.errors import InputError, OutputError, UsageError
+from tests import fakes
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_all_is_sorted_and_true() -> None:
+    names = gtasr_video.__all__
+    assert names == sorted(set(names))
+    assert dir(gtasr_video) == names
+    assert 10 <= len(names) <= 16
+    for name in names:
+        assert getattr(gtasr_video, name).__name__ == name
+
+
+def test_what_is_declared_for_type_checkers_is_what_is_exported() -> None:
+    tree = ast.parse(inspect.getsource(gtasr_video))
+    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
+    declared = {name.name: node.module for node in block.body for name in node.names}  # type: ignore[union-attr]
+    assert declared == {name: f"gtasr_video.{home}" for name, home in gtasr_video._HOMES.items()}
+    assert set(declared) == set(gtasr_video.__all__)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'gtasr_video' has no attribute 'upscal'"):
+        gtasr_video.upscal  # noqa: B018
+
+
+@pytest.mark.parametrize("name", gtasr_video.__all__)
+def test_every_public_name_is_documented(name: str) -> None:
+    value = getattr(gtasr_video, name)
+    assert len(inspect.getdoc(value) or "") > 40
+    if inspect.isclass(value):
+        for method, member in vars(value).items():
+            if not method.startswith("_") and (inspect.isfunction(member) or isinstance(member, property)):
+                assert inspect.getdoc(member), f"{name}.{method}"
+
+
+def examples() -> list[doctest.DocTest]:
+    """Return the examples in the docstrings of all public names: doctests, and blocks after ``Example::``."""
+    finder, parser = doctest.DocTestFinder(recurse=False), doctest.DocTestParser()
+    found = []
+    for name in gtasr_video.__all__:
+        value = getattr(gtasr_video, name)
+        found += [test for test in finder.find(value, name, globs={}) if test.examples]
+        block = (inspect.getdoc(value) or "").partition("Example::")[2]
+        code = [line for line in block.splitlines() if not line or line.startswith("    ")]
+        if block and ">>>" not in block:
+            source = textwrap.dedent("\n".join(code))
+            found.append(parser.get_doctest("", {}, name, None, 0))
+            found[-1].examples = [doctest.Example(source, "")]
+    return found
+
+
+def test_many_examples_are_found() -> None:
+    assert {"upscale", "Upscaler", "UpscaleConfig"} <= {test.name for test in examples()}
+
+
+@pytest.mark.parametrize("example", examples(), ids=lambda test: test.name)
+def test_examples_run(
+    example: doctest.DocTest, small_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each runs in a folder with a file in.mp4; tier s stands for bicubic, since tests need no weights."""
+    (tmp_path / "in.mp4").write_bytes(small_clip.read_bytes())
+    monkeypatch.chdir(tmp_path)
+
+    def stand_in(name: str = "s", *, scale: int = 4):
+        return load_model("bicubic", scale=scale)
+
+    monkeypatch.setattr("gtasr_video.api.load_model", stand_in)
+    monkeypatch.setitem(vars(gtasr_video), "load_model", stand_in)
+    example.globs = {name: getattr(gtasr_video, name) for name in gtasr_video.__all__}
+    if not example.examples[0].want and len(example.examples) == 1:
+        exec(compile(example.examples[0].source, example.name, "exec"), example.globs)
+        return
+    output: list[str] = []
+    result = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(example, out=output.append, clear_globs=False)
+    assert result.failed == 0, "".join(output)
+
+
+def test_one_call(small_clip: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.mp4"
+    report = gtasr_video.upscale(small_clip, out, model="bicubic", scale=3, start="0:00.2", crf=30)
+    assert report.frames_out == 5
+    assert report.output["crf"] == 30
+    assert size_of(out) == (192, 144)
+
+
+def test_a_model_of_ones_own(small_clip: Path, tmp_path: Path) -> None:
+    model = fakes.Nearest(2)
+    report = gtasr_video.upscale(small_clip, tmp_path / "out.mkv", model=model, device="cpu", codec="ffv1", seed=3)
+    assert (report.model, report.scale) == ("nearest", 2)
+    assert set(model.seeds) == {3}
+
+
+def test_configurations_as_object_as_name_and_overridden(small_clip: Path, tmp_path: Path) -> None:
+    config = UpscaleConfig(model="bicubic", scale=2, crf=40)
+    out = tmp_path / "out.mp4"
+    assert gtasr_video.upscale(small_clip, out, config=config).output["crf"] == 40
+    report = gtasr_video.upscale(small_clip, out, config="fast", model="bicubic", crf=25, overwrite=True)
+    assert (report.output["preset"], report.output["crf"]) == ("ultrafast", 25)
+
+
+def test_an_object_for_frames(small_clip: Path) -> None:
+    with Reader(small_clip) as reader:
+        frames = list(Upscaler(load_model("bicubic"))(reader))
+    assert len(frames) == 10
+    assert frames[0].planes[0].shape == (192, 256)
+
+
+def test_by_hand(small_clip: Path, tmp_path: Path) -> None:
+    """The parts give the same bytes as the whole."""
+    whole, by_hand = tmp_path / "whole.mp4", tmp_path / "by_hand.mp4"
+    gtasr_video.upscale(small_clip, whole, model="bicubic")
+    upscaler = Upscaler(load_model("bicubic"))
+    with Reader(small_clip) as reader, Writer(by_hand, reader.spec.scaled(4), Encoding(), source=reader) as writer:
+        upscaler.start(reader.spec, writer.spec)
+        for frame in reader:
+            for larger in upscaler.push(frame):
+                writer.write(larger)
+    assert whole.read_bytes() == by_hand.read_bytes()
+
+
+def test_errors_are_raised_and_leave_nothing(small_clip: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        gtasr_video.upscale(tmp_path / "none.mp4", tmp_path / "out.mp4", model="bicubic")
+    with pytest.raises(ValueError, match="mine") as caught:
+        gtasr_video.upscale(small_clip, tmp_path / "out.mp4", model=fakes.FailsAt(4, ValueError("mine")))
+    assert caught.value.__notes__ == ["while upscaling frame 4"]
+    (tmp_path / "out.mp4").touch()
+    with pytest.raises(OutputError, match="exists"):
+        gtasr_video.upscale(small_clip, tmp_path / "out.mp4", model="bicubic")
+    assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
+
+
+def test_warnings_go_to_the_log(small_clip: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger("gtasr_video").propagate = True
+    odd = fakes.clip(tmp_path / "odd.mkv", 2, fakes.spec(33, 17), Encoding(codec="ffv1"))
+    gtasr_video.upscale(odd, tmp_path / "out.mp4", model="bicubic", scale=3)
+    assert "99x51 became 100x52" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [
+        (90, Fraction(90)),
+        (0.1, Fraction(1, 10)),
+        (Fraction(1001, 30000), Fraction(1001, 30000)),
+        ("90.5", Fraction(181, 2)),
+        ("1:30.5", Fraction(181, 2)),
+        ("01:00:00.001", Fraction(3_600_001, 1000)),
+        ("100:00:00", Fraction(360_000)),
+        ("0", Fraction(0)),
+        (" 5 ", Fraction(5)),
+    ],
+)
+def test_times_are_exact(given: float | str | Fraction, seconds: Fraction) -> None:
+    assert parse_seconds(given) == seconds
+
+
+@pytest.mark.parametrize("given", ["", "x", "1:2:3:4", "-1", "1:60", "1:-5", "1.5:30", "1/0", "1::2", "nan", "inf", -2])
+def test_what_is_not_a_time(given: str) -> None:
+    with pytest.raises(UsageError, match=r"time '.*' is not a time; use seconds"):
+        parse_seconds(given)
+
+
+def test_pipeline_file_to_file(small_clip: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.mp4"
+    script = ROOT / "pipelines" / "file_to_file.py"
+    command = [sys.executable, str(script), str(small_clip), str(out), "--model", "bicubic", "--scale", "2"]
+    environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, f"{out}: 10 frames\n")
+    assert size_of(out) == (128, 96)
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        return stream.width, stream.height
+
+
+def test_device_choice_by_name() -> None:
+    assert UpscaleConfig(device="cpu", dtype="float32").choose_device().dtype is torch.float32
