@@ -141,7 +141,7 @@ def _distance(x: Tensor, y: Tensor) -> Tensor:
     """Return (B,) mean over pixels of the squared distance of normalised features, a strip of rows at a time."""
     batch, channels, height, width = x.shape
     rows = max(1, _STRIP // (batch * channels * width))
-    strips = zip(x.split(rows, 2), y.split(rows, 2), strict=True)
+    strips = zip(torch.split(x, rows, 2), torch.split(y, rows, 2), strict=True)
     sums = [(_normalise(a) - _normalise(b)).square().sum((1, 2, 3)) for a, b in strips]
     return torch.stack(sums).sum(0) / (height * width)
 
