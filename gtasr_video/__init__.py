@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from gtasr_video.api import UpscaleConfig, upscale
     from gtasr_video.errors import GTASRVideoError
     from gtasr_video.frames import ColorSpec, Frame, PixelLayout, VideoSpec
-    from gtasr_video.media import Encoding, Reader, Writer
+    from gtasr_video.media import Encoding, Reader, Writer, probe
     from gtasr_video.models import VideoModel, load_model
     from gtasr_video.runtime.report import Report
     from gtasr_video.runtime.upscaler import Upscaler
@@ -32,6 +32,7 @@ _HOMES = {
     "VideoSpec": "frames",
     "Writer": "media",
     "load_model": "models",
+    "probe": "media",
     "upscale": "api",
 }
 
@@ -49,6 +50,7 @@ __all__ = [
     "VideoSpec",
     "Writer",
     "load_model",
+    "probe",
     "upscale",
 ]
 

@@ -36,6 +36,7 @@ COMMANDS = {
     "info": Home("gtasr_video.cli.info", "Say what a file holds, or what this machine can do."),
     "models": Home("gtasr_video.cli.models", "List the networks: size, cost, weights, licence."),
     "train": Home("gtasr_video.cli.train", "Train or fine-tune a network on videos and pictures."),
+    "pack": Home("gtasr_video.training.pack_command", "Make a training set small enough to carry."),
     "evaluate": Home("gtasr_video.evaluation.command", "Measure models and peers against full-size truth."),
 }
 
@@ -103,8 +104,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         # Only where nobody asked for something else: nohup ignores SIGHUP, and means it.
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _interrupt)
-    # SVT-AV1 would print its settings on stderr; errors remain.
-    os.environ.setdefault("SVT_LOG", "1")
     code = invoke(sys.argv[1:] if arguments is None else arguments)
     try:
         sys.stdout.flush()

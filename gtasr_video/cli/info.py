@@ -5,10 +5,9 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
-import tempfile
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from typing import Any
 
 import click
 
@@ -32,11 +31,34 @@ def command(source: str | None) -> None:
 
 
 def _file(source: str) -> Rows:
-    from gtasr_video.media import Reader
+    from gtasr_video.media import probe
 
-    with Reader(source) as reader:
-        for name, value in reader.facts().items():
+    facts = probe(source)
+    streams = facts.pop("streams")
+    tags = facts.pop("tags")
+    yield from _known(facts)
+    for name, value in tags.items():
+        yield f"tag {name}", value
+    for stream in streams:
+        kind = f"{stream.pop('type')} {stream.pop('index')}"
+        yield kind, ", ".join(_said(name, value) for name, value in stream.items() if _worth_saying(value))
+
+
+def _known(facts: dict[str, Any]) -> Rows:
+    for name, value in facts.items():
+        if _worth_saying(value):
             yield name, str(value)
+
+
+def _worth_saying(value: object) -> bool:
+    return value not in (None, "", [], False, "und")
+
+
+def _said(name: str, value: Any) -> str:
+    """Return one fact of a stream; what speaks for itself goes without its name."""
+    if isinstance(value, list):
+        value = " ".join(value)
+    return name.replace("_", " ") if value is True else f"{name.replace('_', ' ')} {value}"
 
 
 def _machine() -> Rows:
@@ -53,7 +75,7 @@ def _machine() -> Rows:
     yield "device", f"{device.name} in {str(device.dtype).removeprefix('torch.')}: {device.reason}"
     cores = len(os.sched_getaffinity(0))
     yield "cores", f"{cores}; the network uses {torch.get_num_threads()} threads, the decoder up to {min(4, cores)}"
-    yield "encoders", _encoders()
+    yield from _encoders()
     yield "ffmpeg", _ffmpeg()
     yield "weights", _weights()
 
@@ -70,35 +92,15 @@ def _extra(modules: tuple[str, ...]) -> str:
     return f"missing {' and '.join(missing)}" if missing else "installed"
 
 
-def _encoders() -> str:
-    """Return which codecs encode here: found out by encoding a frame, since being listed means nothing."""
-    from gtasr_video.errors import GTASRVideoError, describe
-    from gtasr_video.media.encoding import CODECS
+def _encoders() -> Rows:
+    """Yield, for each codec, which encoders open here; being listed by FFmpeg means nothing."""
+    from gtasr_video.media import encoders
 
-    words = []
-    with tempfile.TemporaryDirectory(prefix="gtasr-video-") as folder:
-        for name, codec in CODECS.items():
-            try:
-                _encode_one(Path(folder) / f"{name}.mkv", name)
-                words.append(f"{name} ({codec.encoder})")
-            except GTASRVideoError as error:
-                words.append(f"{name} NOT: {describe(error)}")
-    return ", ".join(words)
-
-
-def _encode_one(path: Path, codec: str) -> None:
-    from fractions import Fraction
-
-    import torch
-
-    from gtasr_video.frames import Frame, PixelLayout, VideoSpec
-    from gtasr_video.media import Encoding, Writer
-
-    spec = VideoSpec(64, 64, Fraction(1, 25), PixelLayout("yuv420p"), frame_rate=Fraction(25))
-    with Writer(path, spec, Encoding(codec=codec)) as writer:
-        layout = writer.spec.layout
-        sizes = [layout.plane_size(i, 64, 64) for i in range(layout.planes)]
-        writer.write(Frame(tuple(torch.full(size, 128, dtype=layout.dtype) for size in sizes), pts=0, duration=1))
+    tried = encoders()
+    for codec in dict.fromkeys(encoder.codec for encoder in tried):
+        mine = [encoder for encoder in tried if encoder.codec == codec]
+        words = [encoder.name if encoder.works else f"not {encoder.name} ({encoder.reason})" for encoder in mine]
+        yield f"encode {codec}", ", ".join(words)
 
 
 def _ffmpeg() -> str:
