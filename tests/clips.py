@@ -89,12 +89,9 @@ def frame_number(luma: Tensor, bits: int = 8) -> int:
 def picture_of(number: int, width: int, height: int, pix_fmt: str) -> av.VideoFrame:
     """Return frame `number` in any pixel format: planar YUV and grey are drawn directly, others converted."""
     form = av.VideoFormat(pix_fmt, width, height)
-    drawable = form.is_planar and not form.is_rgb and not form.is_big_endian and "p0" not in pix_fmt[:2]
-    if not drawable or pix_fmt.startswith(("nv", "p0", "yuvj")) or form.has_palette:
-        drawn = picture_of(number, width, height, "yuv444p")
-        if form.has_palette:
-            return drawn.reformat(format="rgb24").reformat(format="rgb8").reformat(format=pix_fmt)
-        return drawn.reformat(format=pix_fmt)
+    if not pix_fmt.startswith(("yuv4", "gray")) or form.is_big_endian:
+        # One thread: swscale writes past the ends of lines, which several threads do over each other's lines.
+        return picture_of(number, width, height, "yuv444p").reformat(format=pix_fmt, threads=1)
     bits = form.components[0].bits
     top = (1 << bits) - 1
     frame = av.VideoFrame(width, height, pix_fmt)

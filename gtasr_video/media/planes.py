@@ -90,6 +90,7 @@ class Converter:
         """Return `frame` itself if nothing needs to change, else a converted copy (bicubic where it resizes)."""
         if not self.needed(frame):
             return frame
+        # One thread: swscale writes past the ends of lines, which several threads do over each other's lines.
         return self._scaler.reformat(
             frame,
             width=self.width,
@@ -102,13 +103,14 @@ class Converter:
         )
 
 
-def plane_view(plane: av.video.plane.VideoPlane, dtype: torch.dtype) -> Tensor:
+def plane_view(plane: av.video.plane.VideoPlane, dtype: torch.dtype, width: int | None = None) -> Tensor:
     """Return one plane as a tensor (h, w) that shares its memory, without the padding at line ends."""
     step = plane.line_size // dtype.itemsize
     flat = torch.frombuffer(plane, dtype=dtype)
+    size = (plane.height, width or plane.width)
     if step > 0:
-        return flat.as_strided((plane.height, plane.width), (step, 1))
-    lines = flat.as_strided((plane.height, plane.width), (-step, 1))
+        return flat.as_strided(size, (step, 1))
+    lines = flat.as_strided(size, (-step, 1))
     return lines.flip(0)
 
 
@@ -117,11 +119,22 @@ def to_planes(frame: av.VideoFrame, layout: PixelLayout) -> tuple[Tensor, ...]:
     return tuple(plane_view(frame.planes[i], layout.dtype) for i in range(layout.planes))
 
 
-def from_planes(planes: tuple[Tensor, ...], layout: PixelLayout, width: int, height: int) -> av.VideoFrame:
+def from_planes(
+    planes: tuple[Tensor, ...], layout: PixelLayout, width: int, height: int, *, packed: bool = False
+) -> av.VideoFrame:
     """Return a new video frame of `width` x `height` holding copies of `planes` (on any device).
 
     A plane smaller than the frame needs is continued with its last row and column: 4:2:0 encoders want even sizes.
+    `packed` interleaves 8-bit G, B, R as FFmpeg's ``bgr0``, which is how its FFV1 takes RGB.
     """
+    if packed:
+        frame = av.VideoFrame(width, height, "bgr0")
+        rows = plane_view(frame.planes[0], torch.uint8, 4 * width)
+        lines = rows.as_strided((height, width, 4), (rows.stride(0), 4, 1))
+        lines[..., 3] = 0
+        for channel, plane in enumerate((planes[1], planes[0], planes[2])):
+            lines[..., channel].copy_(plane)
+        return frame
     frame = av.VideoFrame(width, height, layout.name)
     for index, source in enumerate(planes):
         target = plane_view(frame.planes[index], layout.dtype)

@@ -145,7 +145,9 @@ class Writer:
         """Encode the next frame. Raises OutputError, after which only `abort` makes sense."""
         self._check(frame)
         pts = frame.pts - self._origin
-        picture = from_planes(frame.planes, self.spec.layout, self._plan.width, self._plan.height)
+        plan = self._plan
+        packed = plan.pix_fmt == "bgr0"
+        picture = from_planes(frame.planes, plan.spec.layout, plan.width, plan.height, packed=packed)
         picture.pts, picture.time_base = pts, self.spec.time_base
         self._durations[pts] = frame.duration
         if self._count == 0:
