@@ -104,6 +104,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         # Only where nobody asked for something else: nohup ignores SIGHUP, and means it.
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _interrupt)
+    # Before torch is loaded: threads that spin while they wait take the cores from decoder and encoder.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     code = invoke(sys.argv[1:] if arguments is None else arguments)
     try:
         sys.stdout.flush()
