@@ -5,8 +5,8 @@
 Compute stays on the calling thread: Ctrl-C lands there, and torch's current stream belongs to a thread.
 
 No core is reserved: the decoder may use up to four threads, the network's operators and the encoder as many as there
-are cores, and the queues decide. Where the network is slowest `pending` is empty and the encoder's threads sleep; where the
-encoder is slowest `pending` is full and the network's sleep. (docs/decisions/0002-threads-and-channels.md)
+are cores, and the queues decide. Where the network is slowest `pending` is empty and the encoder's threads sleep;
+where the encoder is slowest `pending` is full and the network's sleep (docs/decisions/0002-threads-and-channels.md).
 """
 
 from __future__ import annotations
