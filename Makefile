@@ -5,7 +5,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIP_INSTALL := $(BIN)/python -m pip --disable-pip-version-check --quiet install --no-warn-script-location
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check
@@ -36,10 +36,10 @@ $(VENV)/.created:
 
 $(VENV)/.base: $(VENV)/.created pyproject.toml
 	@echo "installing the package into $(VENV) (torch is large: minutes on a slow line)"
-	@$(PIP) install --editable .
+	@$(PIP_INSTALL) --editable .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.base pyproject.toml
 	@echo "installing what tests and checks need"
-	@$(PIP) install --editable '.[dev]'
+	@$(PIP_INSTALL) --editable '.[dev]'
 	@touch $@
