@@ -101,9 +101,7 @@ class Frame:
     def __repr__(self) -> str:
         shapes = ", ".join("x".join(map(str, p.shape[::-1])) for p in self.planes)
         kind = str(self.planes[0].dtype).removeprefix("torch.") if self.planes else "empty"
-        return (
-            f"Frame(pts={self.pts}, duration={self.duration}, {kind} {shapes}{', cut' if self.cut else ''})"
-        )
+        return f"Frame(pts={self.pts}, duration={self.duration}, {kind} {shapes}{', cut' if self.cut else ''})"
 
 
 class FrameReader(Protocol):
