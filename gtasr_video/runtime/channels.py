@@ -169,7 +169,8 @@ class Scope:
         self._waiters = _Waiters()
         self._channels: list[Channel[Any]] = []
         self._threads: dict[str, threading.Thread] = {}
-        self._running: set[str] = set()
+        self._begun: set[str] = set()
+        self._running: set[str] = set()  # begun or about to, and not ended
         self._error: BaseException | None = None
         self._stopped = False
 
@@ -193,7 +194,10 @@ class Scope:
         try:
             thread.start()
         except BaseException:
-            self._running.discard(name)
+            # Refused or interrupted: a thread that has not begun by now must not begin later, unseen.
+            with self._lock:
+                if name not in self._begun:
+                    self._running.discard(name)
             raise
 
     def stop(self, error: BaseException | None = None) -> None:
@@ -212,7 +216,20 @@ class Scope:
         """True once the run is ending early."""
         return self._stopped
 
+    def close(self) -> None:
+        """End the run and wait for its threads; does nothing where leaving the block has done so.
+
+        For a ``finally`` around the block: a Ctrl-C can strike at the very entrance of `__exit__`, and end it there.
+        """
+        if self._running:
+            self.stop()
+            self._join()
+
     def _run(self, name: str, work: Callable[[], None]) -> None:
+        with self._lock:
+            if name not in self._running:
+                return
+            self._begun.add(name)
         try:
             work()
         except Stopped:
@@ -254,7 +271,7 @@ class Scope:
             return first
         finally:
             for name, thread in self._threads.items():
-                if name not in self._running and thread.ident is not None:
+                if name in self._begun and name not in self._running:
                     thread.join()
         return None
 

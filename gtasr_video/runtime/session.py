@@ -104,10 +104,13 @@ class _Session:
         self.upscaler.start(source, output)
         self.monitor.watch(self.stages, {"staged": self.staged, "pending": self.pending})
         device = self.upscaler.device.torch_device
-        with self.scope, open_lane(device, self.scope, self.stages, source, output, self.queue) as lane:
-            self.scope.start("decode", lambda: self._decode(lane))
-            self.scope.start("encode", lambda: self._encode(lane))
-            self._compute(lane)
+        try:
+            with self.scope, open_lane(device, self.scope, self.stages, source, output, self.queue) as lane:
+                self.scope.start("decode", lambda: self._decode(lane))
+                self.scope.start("encode", lambda: self._encode(lane))
+                self._compute(lane)
+        finally:
+            self.scope.close()
         return self._report()
 
     def _decode(self, lane: Lane) -> None:

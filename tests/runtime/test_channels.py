@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import threading
 import weakref
@@ -265,3 +266,30 @@ def test_capacity_and_names_are_checked() -> None:
         scope.start("once", lambda: None)
         with pytest.raises(ValueError, match="once"):
             scope.start("once", lambda: None)
+
+
+def test_ctrl_c_at_any_moment_neither_hangs_nor_leaves_a_thread() -> None:
+    """A SIGINT after a random number of hand-overs; most strike within a channel, some within the scope's own end."""
+    chance = random.Random(0)
+    for _ in range(60):
+        channel: Channel[int] = Channel(2)
+        scope = Scope()
+        left = chance.randrange(1, 40)
+
+        def produce(channel: Channel[int] = channel, left: int = left) -> None:
+            for i in range(1000):
+                if i == left:
+                    ctrl_c()
+                channel.put(i)
+            channel.close()
+
+        with pytest.raises(KeyboardInterrupt):
+            try:
+                with scope:
+                    scope.own(channel)
+                    scope.start("produce", produce)
+                    for _ in channel:
+                        pass
+            finally:
+                scope.close()
+        assert not [t for t in threading.enumerate() if t.name == "produce" and t.is_alive()]
