@@ -13,7 +13,7 @@ from gtasr_video import GTASRVideoError, Report, upscale
 
 SAMPLE = Path(__file__).parent.parent / "samples" / "sintel_320x136.mp4"
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
-FRAME, WINDOW = 16, {"x": 400, "y": 80, "w": 400, "h": 400}
+FRAME, WINDOW = 30, {"x": 500, "y": 0, "w": 480, "h": 400}
 
 
 def demo(model: str, folder: Path, frames: int | None = None) -> tuple[Report, Path]:
