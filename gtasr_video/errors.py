@@ -21,7 +21,16 @@ from __future__ import annotations
 
 
 class GTASRVideoError(Exception):
-    """Base of all errors raised on purpose. `exit_code` is what the command line returns for it."""
+    """Base of all errors raised on purpose. `exit_code` is what the command line returns for it.
+
+    Example::
+
+        >>> try:
+        ...     upscale("none.mp4", "out.mp4")
+        ... except GTASRVideoError as error:
+        ...     print(error, error.exit_code)
+        no such file: none.mp4 1
+    """
 
     exit_code = 1
 

@@ -20,6 +20,11 @@ class ColorSpec:
     `matrix` and `full_range` are what is USED, also when the source did not say: the reader decides
     (601 up to 576 lines and below 1280 columns, 709 above; limited range for YUV) and the writer always writes it.
     `matrix_code` is the source's own H.273 code where one matrix has several (5 and 6 are both bt601), else 2.
+
+    Example::
+
+        >>> ColorSpec("bt601").full_range
+        False
     """
 
     matrix: Matrix = "bt709"
@@ -36,6 +41,11 @@ class PixelLayout:
 
     4:2:0 is ``log2_chroma_w = log2_chroma_h = 1``, 4:2:2 is (1, 0), 4:4:4 is (0, 0).
     `planes` is 3, or 1 for grey. Names that start with ``gbrp`` hold RGB, in the order G, B, R.
+
+    Example::
+
+        >>> PixelLayout("yuv420p").plane_size(1, 17, 11)
+        (6, 9)
     """
 
     name: str
@@ -66,6 +76,13 @@ class VideoSpec:
     sample_aspect     width / height of one pixel
     rotation          degrees counter-clockwise a player turns the picture (0, 90, 180, 270)
     interlaced        True where the stream says its frames are fields
+
+    Example::
+
+        >>> from fractions import Fraction
+        >>> spec = VideoSpec(64, 48, Fraction(1, 25), PixelLayout("yuv420p"))
+        >>> spec.scaled(4).width, spec.scaled(4).height
+        (256, 192)
     """
 
     width: int
@@ -91,6 +108,13 @@ class Frame:
     pts        presentation time in ticks of `VideoSpec.time_base`; exact, never seconds
     duration   ticks until the next frame, 0 where unknown
     cut        True if this frame does not continue the one before (first frame, discontinuity)
+
+    Example::
+
+        >>> import torch
+        >>> luma = torch.full((4, 6), 128, dtype=torch.uint8)
+        >>> Frame((luma, luma[:2, :3], luma[:2, :3]), pts=3003, duration=1001)
+        Frame(pts=3003, duration=1001, uint8 6x4, 3x2, 3x2)
     """
 
     planes: tuple[torch.Tensor, ...]

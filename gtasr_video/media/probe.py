@@ -30,6 +30,11 @@ def probe(path: str | os.PathLike[str]) -> dict[str, Any]:
     Keys: path, container, size_bytes, duration_s, start_s, bit_rate, tags, chapters, streams; each stream has
     index, type, codec and what is known of its kind (None where the file does not say). Nothing is decoded beyond
     what recognising the file takes. Raises InputError if it cannot be read.
+
+    Example::
+
+        >>> [stream["codec"] for stream in probe("in.mp4")["streams"]]
+        ['h264']
     """
     file = Path(path)
     with open_input(file) as container:

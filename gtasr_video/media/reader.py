@@ -43,6 +43,12 @@ class Reader:
     Frames whose size or format differs from the first one's are brought to the first one's by swscale, marked as
     cuts and counted. Damaged packets are counted in `corrupt_packets` and decoding goes on.
     Raises InputError if the file is missing, unreadable, not media, or holds no frame that can be decoded.
+
+    Example::
+
+        >>> with Reader("in.mp4", frames=3) as reader:
+        ...     [frame.pts * reader.spec.time_base for frame in reader]
+        [Fraction(0, 1), Fraction(1, 25), Fraction(2, 25)]
     """
 
     def __init__(

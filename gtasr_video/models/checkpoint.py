@@ -152,6 +152,11 @@ def load_model(name: str = "s", *, scale: int = 4) -> VideoModel:
     """Return a network ready for inference, in fp32 on the CPU: a tier (``s``, ``m``, ``l``), a file, or ``bicubic``.
 
     scale  4, 3 or 2 (1 where the weights have it). Move it with ``.to(device, dtype)``. Raises ModelError.
+
+    Example::
+
+        >>> load_model("bicubic", scale=2).facts.scale
+        2
     """
     if name == "bicubic":
         from gtasr_video.models.bicubic import Bicubic

@@ -48,7 +48,16 @@ class State(NamedTuple):
 
 @runtime_checkable
 class VideoModel(Protocol):
-    """A causal video network: one frame in, one larger frame out, memory passed in and out."""
+    """A causal video network: one frame in, one larger frame out, memory passed in and out.
+
+    Example::
+
+        >>> import torch
+        >>> model = load_model("bicubic", scale=2)
+        >>> larger, state = model.step(torch.zeros(1, 3, 8, 8), model.initial(1, 8, 8))
+        >>> larger.shape
+        torch.Size([1, 3, 16, 16])
+    """
 
     @property
     def facts(self) -> ModelFacts:

@@ -80,6 +80,13 @@ class Report:
     stages                busy_s and wait_s of decode, upload, compute, download, encode
     limited_by            the stage that was at work longest
     peak_rss_bytes        most memory this process ever held
+
+    Example::
+
+        >>> report = upscale("in.mp4", "out.mp4")
+        >>> report.frames_in, report.frames_out, report.limited_by in report.stages
+        (10, 10, True)
+        >>> report.write("report.json")
     """
 
     frames_in: int
