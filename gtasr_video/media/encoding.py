@@ -26,6 +26,15 @@ class Encoding:
     preset    speed against size, in the codec's own words; for prores its profile
     pix_fmt   FFmpeg's name of a format the codec takes; by default the source's depth and chroma are kept
               wherever the codec can
+
+    Example::
+
+        >>> with Reader("in.mp4") as reader:
+        ...     with Writer("out.mkv", reader.spec, Encoding(codec="h265", crf=20), source=reader) as writer:
+        ...         for frame in reader:
+        ...             writer.write(frame)
+        >>> probe("out.mkv")["streams"][0]["codec"]
+        'hevc'
     """
 
     codec: str | None = None
@@ -64,6 +73,8 @@ _X26X_PRESETS: Final = (
     *("ultrafast", "superfast", "veryfast", "faster", "fast"),
     *("medium", "slow", "slower", "veryslow", "placebo"),
 )
+# x264's macroblock tree reads beyond narrower pictures, and the same frames then give other bytes now and then.
+_WHOLE_TREE: Final = 128
 CODECS: Final = {
     codec.name: codec
     for codec in (
@@ -112,7 +123,7 @@ _TS: Final = Container("mpegts", ("h264", "h265"))
 CONTAINERS: Final = {
     ".mp4": _MP4,
     ".m4v": _MP4,
-    ".mov": Container("mov", ("h264", "h265", "prores", "av1"), options={"movflags": "+faststart"}),
+    ".mov": Container("mov", ("h264", "h265", "prores"), options={"movflags": "+faststart"}),
     ".mkv": Container("matroska", ("h264", "h265", "av1", "vp9", "prores", "ffv1")),
     ".webm": Container("webm", ("vp9", "av1"), sound="libopus"),
     ".ts": _TS,
@@ -146,6 +157,8 @@ class Plan:
             options["crf"] = str(self.crf)
         if self.preset is not None:
             options[self.codec.preset_option] = self.preset
+        if self.codec.name == "h264" and self.width < _WHOLE_TREE:
+            options["mbtree"] = "0"
         if self.spec.layout.log2_chroma_h:
             options["chroma_sample_location"] = self.spec.color.chroma_siting
         return options

@@ -129,8 +129,8 @@ def from_planes(
     """
     if packed:
         frame = av.VideoFrame(width, height, "bgr0")
-        rows = plane_view(frame.planes[0], torch.uint8, 4 * width)
-        lines = rows.as_strided((height, width, 4), (rows.stride(0), 4, 1))
+        quads = plane_view(frame.planes[0], torch.uint8, 4 * width)
+        lines = quads.as_strided((height, width, 4), (quads.stride(0), 4, 1))
         lines[..., 3] = 0
         for channel, plane in enumerate((planes[1], planes[0], planes[2])):
             lines[..., channel].copy_(plane)

@@ -26,7 +26,10 @@ class Target:
         for source in inputs:
             if _same(path, source) or _same(self.part, source):
                 raise UsageError(f"output {path} is the input itself; choose another name")
-        self._check_free()
+        try:
+            self._check_free()
+        except OSError as error:
+            raise self.error(error, "cannot be written") from error
         self._file: int | None = self._claim()
 
     def _check_free(self) -> None:

@@ -46,6 +46,16 @@ class Writer:
 
     Raises UsageError for a codec, option or extension that cannot be (before anything is written) and if `path`
     is the source itself; OutputError if it exists and `overwrite` is False, or cannot be written.
+
+    Example::
+
+        >>> upscaler = Upscaler(load_model("s"))
+        >>> with Reader("in.mp4") as reader:
+        ...     with Writer("out.mp4", reader.spec.scaled(4), source=reader) as writer:
+        ...         for frame in upscaler(reader, output=writer.spec):
+        ...             writer.write(frame)
+        >>> writer.facts()["width"]
+        256
     """
 
     def __init__(
@@ -63,6 +73,7 @@ class Writer:
         self._origin = source.origin_ticks if source is not None else 0
         self._count = 0
         self._first_pts = 0
+        self._first_dts: int | None = None
         self._last_pts: int | None = None
         self._end = Fraction(0)
         self._durations: dict[int, int] = {}
@@ -173,10 +184,24 @@ class Writer:
         """Write encoded packets, each after the sound that comes before it."""
         assert self._container is not None
         for packet in packets:
-            packet.duration = self._durations.pop(packet.pts, 0) if packet.pts is not None else 0
+            self._set_duration(packet)
             if self._side is not None:
                 self._side.copy_until((packet.dts or 0) * self.spec.time_base)
             self._container.mux(packet)
+
+    def _set_duration(self, packet: av.Packet[Any]) -> None:
+        """Give `packet` its frame's duration; in MP4 give the last one what makes the whole right.
+
+        MP4 stores the distance between decoding times, whose sum players take for the length of the track: the last
+        packet lasts until that sum is the time from the first frame's beginning to the last one's end.
+        """
+        pts, dts = packet.pts or 0, packet.dts or 0
+        if self._first_dts is None:
+            self._first_dts = dts
+        packet.duration = self._durations.pop(pts, 0)
+        if not self._durations and self._plan.container.muxer in ("mp4", "mov"):
+            whole = round(self._end / self.spec.time_base) - self._first_pts
+            packet.duration = max(1, whole - (dts - self._first_dts))
 
     def finish(self) -> None:
         """Encode what is pending, complete the file and give it its name. Raises OutputError."""
@@ -253,6 +278,11 @@ class Writer:
         if (plan.width, plan.height) != (spec.width, spec.height):
             size = f"{spec.width}x{spec.height}"
             yield f"{plan.codec.name} in {plan.pix_fmt} needs even sizes: {size} became {plan.width}x{plan.height}"
+        muxer = plan.container.muxer
+        if spec.sample_aspect != 1 and muxer in ("matroska", "webm") and plan.codec.name not in ("h264", "h265"):
+            yield f"{plan.codec.name} in {muxer} cannot carry the pixel aspect {spec.sample_aspect}; use h265, or .mp4"
+        if spec.rotation and muxer == "mpegts":
+            yield f"{muxer} cannot carry the rotation by {spec.rotation} degrees; use .mp4 or .mkv"
         if self._side is not None:
             yield from self._side.warnings()
 

@@ -1,0 +1,125 @@
+"""What may be asked of which codec in which file."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from gtasr_video.errors import UsageError, describe
+from gtasr_video.frames import ColorSpec, VideoSpec
+from gtasr_video.media.encoding import CODECS, CONTAINERS, Encoding, Plan, pixel_formats, plan
+from gtasr_video.media.planes import LAYOUTS
+
+
+def spec(layout: str = "yuv420p", width: int = 64, height: int = 48) -> VideoSpec:
+    matrix = "rgb" if layout.startswith("gbrp") else "bt709"
+    return VideoSpec(width, height, Fraction(1, 25), LAYOUTS[layout], ColorSpec(matrix, matrix == "rgb"))
+
+
+def chosen(name: str, layout: str = "yuv420p", **options: object) -> Plan:
+    return plan(Path(name), Encoding(**options), spec(layout))  # type: ignore[arg-type]
+
+
+def test_the_defaults() -> None:
+    usual = chosen("a.mp4")
+    assert (usual.codec.name, usual.preset, usual.crf, usual.pix_fmt) == ("h264", "veryfast", 18, "yuv420p")
+    assert chosen("a.webm").codec.name == "vp9"
+    assert chosen("A.MKV").codec.name == "h264"
+    assert chosen("a.mov", codec="prores").preset == "hq"
+    assert chosen("a.mov", "yuv444p", codec="prores").preset == "4444"
+
+
+@pytest.mark.parametrize(
+    ("codec", "layout", "expected"),
+    [
+        ("h264", "yuv420p10le", "yuv420p10le"),
+        ("h264", "yuv422p12le", "yuv422p10le"),
+        ("h264", "yuv444p", "yuv444p"),
+        ("h264", "gray", "gray"),
+        ("h264", "gbrp", "yuv444p"),
+        ("h265", "yuv420p12le", "yuv420p12le"),
+        ("h265", "gbrp10le", "yuv444p10le"),
+        ("av1", "yuv444p10le", "yuv420p10le"),
+        ("av1", "gray", "yuv420p"),
+        ("prores", "yuv420p", "yuv422p10le"),
+        ("prores", "yuv444p12le", "yuv444p10le"),
+        ("ffv1", "yuv422p16le", "yuv422p16le"),
+        ("ffv1", "gbrp", "gbrp"),
+        ("ffv1", "gbrp12le", "gbrp12le"),
+    ],
+)
+def test_depth_and_chroma_are_kept_where_the_codec_can(codec: str, layout: str, expected: str) -> None:
+    found = chosen("a.mkv", layout, codec=codec)
+    assert found.spec.layout.name == expected
+    rgb = expected.startswith("gbrp")
+    assert (found.spec.color.matrix == "rgb") == rgb
+    assert found.spec.color.full_range == rgb
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_this_build_has_every_codec(name: str) -> None:
+    assert pixel_formats(CODECS[name].encoder)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("a.xyz", {}, "unknown extension '.xyz'"),
+        ("a.mp5", {}, "did you mean '.mp4'?"),
+        ("noextension", {}, "no extension"),
+        ("a.avi", {}, "unknown extension"),
+        ("a.mp4", {"codec": "h266"}, "did you mean 'h265'?"),
+        ("a.webm", {"codec": "h264"}, "--codec vp9, av1"),
+        ("a.mp4", {"codec": "prores"}, ".mov"),
+        ("a.mp4", {"codec": "ffv1"}, "use .mkv"),
+        ("a.mp4", {"crf": 52}, "0 to 51"),
+        ("a.mp4", {"crf": -1}, "0 to 51"),
+        ("a.mkv", {"codec": "ffv1", "crf": 10}, "no crf"),
+        ("a.mkv", {"codec": "ffv1", "preset": "fast"}, "no presets"),
+        ("a.mp4", {"preset": "veryfst"}, "did you mean 'veryfast'?"),
+        ("a.mov", {"codec": "prores", "preset": "veryfast"}, "proxy, lt"),
+        ("a.mp4", {"pix_fmt": "yuv420p12le"}, "cannot encode 'yuv420p12le'"),
+        ("a.mp4", {"pix_fmt": "yuv42p"}, "did you mean"),
+        ("a.mp4", {"pix_fmt": "nonsense"}, "use one of yuv420p"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_the_way_out(name: str, options: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        chosen(name, **options)
+    line = describe(caught.value)
+    assert message in line, line
+    assert "\n" not in line
+
+
+def test_names_people_use_are_understood() -> None:
+    for alias, name in (("hevc", "h265"), ("x264", "h264"), ("H265", "h265"), ("AV1", "av1")):
+        assert chosen("a.mp4", codec=alias).codec.name == name
+
+
+def test_odd_sizes_become_even_only_where_they_must() -> None:
+    odd = spec(width=65, height=49)
+    for codec, size in (
+        ("h264", (66, 50)),
+        ("h265", (66, 50)),
+        ("vp9", (65, 49)),
+        ("av1", (65, 49)),
+        ("ffv1", (65, 49)),
+    ):
+        found = plan(Path("a.mkv"), Encoding(codec=codec), odd)
+        assert (found.width, found.height) == size, codec
+        assert (found.spec.width, found.spec.height) == (65, 49)
+    whole = plan(Path("a.mkv"), Encoding(), spec("yuv444p", 65, 49))
+    assert (whole.width, whole.height) == (65, 49)
+    half = plan(Path("a.mkv"), Encoding(), spec("yuv422p", 65, 49))
+    assert (half.width, half.height) == (66, 49)
+
+
+def test_a_picture_too_small_for_the_codec_is_refused() -> None:
+    with pytest.raises(UsageError, match="at least 32"):
+        plan(Path("a.mp4"), Encoding(codec="h265"), spec(width=16, height=16))
+
+
+def test_every_codec_has_a_container_and_every_container_a_codec() -> None:
+    assert {name for c in CONTAINERS.values() for name in c.codecs} == set(CODECS)
