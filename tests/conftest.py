@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import torch
 
 from tests import fakes
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave GPU tests out where there is none, unless GTASR_REQUIRE_GPU is set: then they run, and fail."""
+    if torch.cuda.is_available() or os.environ.get("GTASR_REQUIRE_GPU"):
+        return
+    for item in items:
+        if "gpu" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
 
 
 class Outcome(NamedTuple):

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -18,6 +19,7 @@ from gtasr_video.api import UpscaleConfig
 from gtasr_video.cli import COMMANDS
 from gtasr_video.runtime.report import Report
 from tests import fakes
+from tests.clips import Sound, make_clip, phone_times
 from tests.conftest import Outcome
 
 Cli = Callable[..., Outcome]
@@ -43,6 +45,24 @@ def test_upscale_makes_a_larger_file_with_the_same_times(cli: Cli, small_clip: P
 def times(path: Path) -> list[float]:
     with av.open(str(path)) as container:
         return [frame.time for frame in container.decode(video=0)]
+
+
+def test_a_phone_s_video_keeps_every_time_and_every_packet_of_sound(cli: Cli, tmp_path: Path) -> None:
+    sound = (Sound("aac", "eng"), Sound("aac", "deu", tone=220))
+    clip = make_clip(tmp_path / "in.mp4", pts=phone_times(90), time_base=Fraction(1, 90000), sound=sound)
+    out = tmp_path / "out.mp4"
+    assert cli("upscale", clip, out, *MODEL, "--progress", "none") == Outcome(0, "", "")
+    with av.open(str(clip)) as source, av.open(str(out)) as large:
+        assert [s.language for s in large.streams.audio] == ["eng", "deu"]
+        for stream in source.streams.audio:
+            assert packets(large, stream.index) == packets(source, stream.index)
+    assert times(out) == times(clip)
+    assert len(times(out)) == 90
+
+
+def packets(container: av.container.InputContainer, index: int) -> list[tuple[int | None, bytes]]:
+    container.seek(0)
+    return [(p.pts, bytes(p)) for p in container.demux(container.streams[index]) if p.size]
 
 
 def test_the_same_input_gives_the_same_bytes(cli: Cli, small_clip: Path, tmp_path: Path) -> None:
@@ -234,6 +254,40 @@ def test_train_needs_data_and_a_folder(cli: Cli, tmp_path: Path) -> None:
     outcome = cli("train", "--data", tmp_path, "--out", tmp_path / "run", "--set", "tire=s")
     assert outcome.code == 2
     assert "unknown key 'tire' (did you mean 'tier'?)" in outcome.err
+
+
+def test_train_hands_on_what_it_was_given(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gtasr_video.training import loop
+
+    given: dict[str, object] = {}
+
+    def train(settings, data, out, *, device, init, resume, on_step):
+        given.update(settings=settings, data=data, out=out, device=device.name, init=init, resume=resume)
+        on_step({"step": 1, "stage": 1, "loss/ct": 0.5, "perf/clips_per_second": 2.0})
+        return out / "best.safetensors"
+
+    monkeypatch.setattr(loop, "train", train)
+    out = tmp_path / "run"
+    arguments = (
+        "--set",
+        "seed=9",
+        "--data",
+        "a",
+        "b",
+        "--data",
+        "c",
+        "--out",
+        out,
+        "--init",
+        "w.safetensors",
+        "--resume",
+    )
+    done = cli("train", *arguments, "--device", "cpu")
+    assert done.code == 0, done.err
+    assert done.err.splitlines()[-1] == f"gtasr-video: weights are in {out / 'best.safetensors'}"
+    assert given.pop("settings").seed == 9  # type: ignore[attr-defined]
+    assert sorted(map(str, given.pop("data"))) == ["a", "b", "c"]  # type: ignore[call-overload]
+    assert given == {"out": out, "device": "cpu", "init": Path("w.safetensors"), "resume": True}
 
 
 def test_the_module_runs_like_the_program() -> None:
