@@ -1,16 +1,19 @@
-"""Reading a pack: tar files of WebP stills and H.264 clips, each with an index of what it holds as its first member.
+"""A pack: tar files of WebP stills and H.264 clips, each with an index of what it holds as its first member.
 
 A shard needs Pillow or OpenCV for its stills, and PyAV or OpenCV for its clips; nothing else and no other file.
 """
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import importlib.util
+import io
 import json
 import tarfile
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +22,13 @@ import torch
 from torch import Tensor
 
 from gtasr_video.errors import InputError, TrainingError
+from gtasr_video.training.licences import MANIFEST
 from gtasr_video.training.pictures import decode_picture
 
 INDEX = "index.json"
 FORMAT = "gtasr-video pack"
 VERSION = 1
+_SHARD_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,3 +103,45 @@ def _decode_by_opencv(data: bytes, name: str) -> Tensor:
     if not pictures:
         raise InputError(f"{name}: cannot be decoded")
     return torch.from_numpy(np.ascontiguousarray(np.stack(pictures).transpose(0, 3, 1, 2)))
+
+
+def write_shards(members: Sequence[tuple[Entry, bytes]], folder: Path) -> None:
+    """Write entries with their encoded bytes as shards of about 16 MiB into `folder`, and a manifest of them all."""
+    rows = []
+    for number, portion in enumerate(_portions(members)):
+        name = f"shard-{number:03d}.tar"
+        _write_shard(folder / name, portion)
+        rows += [
+            (f"{name}/{e.member}", e.kind, e.source, e.licence, f"{e.width}x{e.height}", e.frames, len(data))
+            for e, data in portion
+        ]
+    with (folder / MANIFEST).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("path", "kind", "source", "licence", "size", "frames", "bytes"))
+        writer.writerows(rows)
+
+
+def _portions(members: Sequence[tuple[Entry, bytes]]) -> Iterator[list[tuple[Entry, bytes]]]:
+    portion: list[tuple[Entry, bytes]] = []
+    size = 0
+    for entry, data in members:
+        if portion and size + len(data) > _SHARD_BYTES:
+            yield portion
+            portion, size = [], 0
+        portion.append((entry, data))
+        size += len(data)
+    yield portion
+
+
+def _write_shard(path: Path, members: Sequence[tuple[Entry, bytes]]) -> None:
+    index = {"format": FORMAT, "version": VERSION, "entries": [asdict(entry) for entry, _ in members]}
+    with tarfile.open(path, "w") as tar:
+        _add(tar, INDEX, json.dumps(index, indent=1).encode())
+        for entry, data in members:
+            _add(tar, entry.member, data)
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = len(data), 0o644
+    tar.addfile(info, io.BytesIO(data))
