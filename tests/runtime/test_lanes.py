@@ -108,7 +108,8 @@ class Unordered(SimulatedDevice):
 def test_the_simulation_catches_a_missing_event(
     forgetful: str, order: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(AssertionError):
+    # Wrong pictures, an event that was not reached, or a flag of NaN read before it was written.
+    with pytest.raises((AssertionError, ModelError)):
         writer, _ = run(Unordered(order, forgetful), monkeypatch, fakes.Nearest(2))
         assert_equal(writer.frames, expected(30, 2))
 
