@@ -190,18 +190,19 @@ class Writer:
             self._container.mux(packet)
 
     def _set_duration(self, packet: av.Packet[Any]) -> None:
-        """Give `packet` its frame's duration; in MP4 give the last one what makes the whole right.
+        """Give `packet` its frame's duration; in MP4 give the last one more where the whole would be too short.
 
-        MP4 stores the distance between decoding times, whose sum players take for the length of the track: the last
-        packet lasts until that sum is the time from the first frame's beginning to the last one's end.
+        MP4 stores the distances between decoding times, and tools cut the length of the track down to their sum,
+        which falls short of the presentation where pictures are reordered and unevenly spaced.
         """
         pts, dts = packet.pts or 0, packet.dts or 0
         if self._first_dts is None:
             self._first_dts = dts
         packet.duration = self._durations.pop(pts, 0)
         if not self._durations and self._plan.container.muxer in ("mp4", "mov"):
-            whole = round(self._end / self.spec.time_base) - self._first_pts
-            packet.duration = max(1, whole - (dts - self._first_dts))
+            end = round(self._end / self.spec.time_base)
+            missing = end - self._first_pts - (dts - self._first_dts)
+            packet.duration = max(packet.duration, min(missing, end - pts))
 
     def finish(self) -> None:
         """Encode what is pending, complete the file and give it its name. Raises OutputError."""

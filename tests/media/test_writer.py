@@ -98,6 +98,8 @@ def test_the_length_agrees_within_a_tick(tmp_path: Path, name: str) -> None:
         assert one.duration is not None
         assert other.duration is not None
         assert abs(one.duration - other.duration) <= one.spec.time_base
+        with av.open(str(source)) as before, av.open(str(tmp_path / "out.mp4")) as after:
+            assert abs((before.duration or 0) - (after.duration or 0)) <= 100  # of a microsecond each
         ends = [[f.pts + f.duration for f in r][-1] * r.spec.time_base for r in (one, other)]
     assert abs(ends[0] - ends[1]) <= one.spec.time_base
 
