@@ -68,5 +68,6 @@ def macs_per_pixel(architecture: Architecture, scale: int) -> int:
     convolutions = counter.get_total_flops() // 2 // side**2
     bicubic = 16 * 3 * scale**2
     shifts = (2 * SEARCH + 1) ** 2
-    motion = shifts * 26 // COARSE**2 + 9 * 10 // 4 + 9 + 9 * 10 // architecture.cell**2
+    # Exhaustive search at 1/4 size, 9 candidates at 1/2 and at full size, 6 with a 3 x 3 box a cell at full size.
+    motion = shifts * 10 // COARSE**2 + 9 // 4 + 9 + 6 + 6 * 9 // architecture.cell**2
     return convolutions + bicubic + motion

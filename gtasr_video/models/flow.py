@@ -1,9 +1,9 @@
 """Motion between two LR frames, without learned weights: coarse-to-fine block matching.
 
-Three levels on luma: an exhaustive search at 1/4 size, then refinement by one pixel at 1/2 and at full LR size, with a
-parabola through the last costs for the fraction. Everything is a fixed sequence of dense tensor operations: no loop
-over blocks, no host decision, so that it can sit inside a captured graph. `docs/decisions/0004-motion.md` has the
-comparison with the alternatives.
+Blocks of 8 x 8 LR pixels are searched exhaustively at 1/4 size, then refined by one pixel at 1/2 and at full LR size,
+and each cell then takes the best of its own block's vector, those of the four blocks around it and none, so that motion
+borders are sharper than blocks. Everything is a fixed sequence of dense tensor operations: no loop over blocks, no host
+decision, so that it can sit inside a captured graph.
 """
 
 from __future__ import annotations
@@ -16,21 +16,20 @@ from torch.nn import functional as F
 
 from gtasr_video.ops.edges import luma
 
-COARSE = 4
+BLOCK = 8  # LR pixels along one side
+COARSE = 4  # LR pixels along one side of a coarse pixel
 SEARCH = 4  # in coarse pixels: +-16 LR pixels a frame
-_ZERO_BIAS = 0.004  # cost a coarse pixel of motion must earn, in [-1, 1] luma: keeps flat ground still
+_ZERO_BIAS = 0.004  # mean difference a coarse pixel of motion must earn, in [-1, 1] luma: keeps flat ground still
 
 
 class Motion(NamedTuple):
     """Backward motion at cell resolution.
 
-    whole     (B, 2, h, w) int64 (dx, dy) in LR pixels: what is here now was at p + whole in the frame before
-    fraction  (B, 2, h, w) float32 in [-0.5, 0.5], to be added to `whole` for the sub-pixel motion
-    error     (B, 1, h, w) float32 mean absolute luma difference after motion, in [-1, 1] units
+    whole  (B, 2, h, w) int64 (dx, dy) in LR pixels: what is here now was at p + whole in the frame before
+    error  (B, 1, h, w) float32 mean absolute luma difference after motion, in [-1, 1] units
     """
 
     whole: Tensor
-    fraction: Tensor
     error: Tensor
 
 
@@ -39,29 +38,46 @@ def block_motion(current: Tensor, previous: Tensor, cell: int) -> Motion:
 
     H and W must be multiples of `cell`. Motion of more than 16 LR pixels a frame is not found; the error says so.
     """
+    height, width = current.shape[-2:]
+    now, before = (_fill(luma(x.float())) for x in (current, previous))
+    blocks = _exhaustive(F.avg_pool2d(now, COARSE), F.avg_pool2d(before, COARSE))
+    blocks = _refine(F.avg_pool2d(now, 2), F.avg_pool2d(before, 2), blocks * 2, BLOCK // 2)
+    blocks = _refine(now, before, blocks * 2, BLOCK)
+    whole, error = _choose(now, before, blocks, cell)
+    rows, columns = height // cell, width // cell
+    return Motion(whole[..., :rows, :columns], error[..., :rows, :columns])
+
+
+def sub_pixel(current: Tensor, previous: Tensor, whole: Tensor, cell: int) -> Tensor:
+    """Return what `whole` (B, 2, h, w) lacks to the sub-pixel motion, (B, 2, h, w) float32 in [-0.5, 0.5].
+
+    From a parabola through the costs one pixel to either side, over 5 x 5 cells.
+    """
     now, before = luma(current.float()), luma(previous.float())
-    vector = _exhaustive(_shrink(now, COARSE), _shrink(before, COARSE))
-    half_now, half_before = _shrink(now, 2), _shrink(before, 2)
-    vector = _fit(vector * 2, half_now)
-    vector, _, _ = _refine(half_now, half_before, vector, block=1)
-    vector = _fit_to(vector * 2, now.shape[-2] // cell, now.shape[-1] // cell)
-    whole, fraction, error = _refine(now, before, vector, block=cell)
-    return Motion(whole, fraction, error)
+    dense = _spread(whole, cell)
+
+    def cost(dx: int, dy: int) -> Tensor:
+        moved = gather_pixels(before, dense + _offset(dx, dy, dense))
+        return _box(F.avg_pool2d((now - moved).abs(), cell), 5)
+
+    middle = cost(0, 0)
+
+    def minimum(left: Tensor, right: Tensor) -> Tensor:
+        curve = left - 2 * middle + right
+        return (0.5 * (left - right) / curve.clamp(min=1e-4)).clamp(-0.5, 0.5)
+
+    return torch.cat([minimum(cost(-1, 0), cost(1, 0)), minimum(cost(0, -1), cost(0, 1))], dim=1)
 
 
-def _shrink(x: Tensor, factor: int) -> Tensor:
-    h, w = x.shape[-2:]
-    padded = F.pad(x, (0, -w % factor, 0, -h % factor), mode="replicate")
-    return F.avg_pool2d(padded, factor)
+def _fill(x: Tensor) -> Tensor:
+    """Extend the picture to whole blocks by repeating its border."""
+    height, width = x.shape[-2:]
+    return F.pad(x, (0, -width % BLOCK, 0, -height % BLOCK), mode="replicate")
 
 
-def _fit(vector: Tensor, like: Tensor) -> Tensor:
-    return _fit_to(vector, like.shape[-2], like.shape[-1])
-
-
-def _fit_to(vector: Tensor, height: int, width: int) -> Tensor:
-    """Resample an integer vector field to `height` x `width` by nearest neighbour."""
-    return F.interpolate(vector.float(), size=(height, width), mode="nearest").long()
+def _spread(field: Tensor, factor: int) -> Tensor:
+    """Repeat each value of a field factor x factor times."""
+    return field.repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3)
 
 
 def _box(x: Tensor, size: int) -> Tensor:
@@ -69,54 +85,50 @@ def _box(x: Tensor, size: int) -> Tensor:
 
 
 def _exhaustive(now: Tensor, before: Tensor) -> Tensor:
-    """Try every shift within +-SEARCH; return the best (B, 2, h, w) int64."""
+    """Try every shift within +-SEARCH coarse pixels; return the best of each block, (B, 2, H, W) int64.
+
+    A block is seen with a margin of its own size around it: alone it has only 2 x 2 coarse pixels.
+    """
     b, _, h, w = now.shape
     side = 2 * SEARCH + 1
     around = F.unfold(F.pad(before, [SEARCH] * 4, mode="replicate"), side).view(b, side * side, h, w)
     shifts = torch.arange(-SEARCH, SEARCH + 1, device=now.device)
     length = (shifts[:, None].abs() + shifts[None, :].abs()).flatten()
-    cost = _box((around - now).abs(), 5) + _ZERO_BIAS * length.view(1, -1, 1, 1)
+    cost = _box(F.avg_pool2d((around - now).abs(), BLOCK // COARSE), 3) + _ZERO_BIAS * length.view(1, -1, 1, 1)
     best = cost.argmin(dim=1)
     return torch.stack([best % side - SEARCH, best // side - SEARCH], dim=1)
 
 
-def _refine(now: Tensor, before: Tensor, vector: Tensor, block: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Move each block's vector by at most one pixel a side, to where it fits best.
-
-    Returns (vector int64, fraction float, error float), one a block.
-    """
-    size = now.shape[-2:]
-    dense = _fit_to(vector, *size) if block > 1 else vector
+def _refine(now: Tensor, before: Tensor, vector: Tensor, block: int) -> Tensor:
+    """Move each block's vector by at most one pixel a side, to where it fits best."""
+    dense = _spread(vector, block)
     costs = []
     for dy in (-1, 0, 1):
         for dx in (-1, 0, 1):
             moved = gather_pixels(before, dense + _offset(dx, dy, dense))
-            difference = (now - moved).abs()
-            cost = _box(F.avg_pool2d(difference, block) if block > 1 else difference, 3)
-            costs.append(cost + _ZERO_BIAS / COARSE * (abs(dx) + abs(dy)))
-    cost = torch.cat(costs, dim=1)
-    error, best = cost.min(dim=1, keepdim=True)
-    step = torch.cat([best % 3 - 1, best // 3 - 1], dim=1)
-    return vector + step, _parabola(cost, best), error
+            costs.append(F.avg_pool2d((now - moved).abs(), block))
+    best = torch.cat(costs, dim=1).argmin(dim=1, keepdim=True)
+    return vector + torch.cat([best % 3 - 1, best // 3 - 1], dim=1)
+
+
+def _choose(now: Tensor, before: Tensor, blocks: Tensor, cell: int) -> tuple[Tensor, Tensor]:
+    """Give each cell the best of the vectors of its block, of the blocks around it, and no motion."""
+    h, w = blocks.shape[-2:]
+    framed = F.pad(blocks.float(), (1, 1, 1, 1), mode="replicate").long()
+    places = ((1, 1), (0, 1), (2, 1), (1, 0), (1, 2))
+    candidates = [_spread(framed[..., y : y + h, x : x + w], BLOCK // cell) for y, x in places]
+    candidates.append(torch.zeros_like(candidates[0]))
+    costs = []
+    for candidate in candidates:
+        moved = gather_pixels(before, _spread(candidate, cell))
+        costs.append(_box(F.avg_pool2d((now - moved).abs(), cell), 3))
+    error, best = torch.cat(costs, dim=1).min(dim=1, keepdim=True)
+    index = best[:, None].expand(-1, -1, 2, -1, -1)
+    return torch.stack(candidates, dim=1).gather(1, index)[:, 0], error
 
 
 def _offset(dx: int, dy: int, like: Tensor) -> Tensor:
     return torch.tensor([dx, dy], device=like.device).view(1, 2, 1, 1)
-
-
-def _parabola(cost: Tensor, best: Tensor) -> Tensor:
-    """Return the minimum's fraction (B, 2, h, w) from a parabola through three costs; 0 at the window's border."""
-
-    def axis(step: int, position: Tensor) -> Tensor:
-        inside = position == 1
-        left = cost.gather(1, (best - step).clamp(0, 8))
-        right = cost.gather(1, (best + step).clamp(0, 8))
-        middle = cost.gather(1, best)
-        curve = left - 2 * middle + right
-        fraction = 0.5 * (left - right) / curve.clamp(min=1e-6)
-        return torch.where(inside & (curve > 1e-6), fraction.clamp(-0.5, 0.5), torch.zeros_like(fraction))
-
-    return torch.cat([axis(1, best % 3), axis(3, best // 3)], dim=1)
 
 
 def source_index(vector: Tensor) -> tuple[Tensor, Tensor]:

@@ -20,6 +20,7 @@ from gtasr_video.models.blocks import TauEmbedding, conv
 from gtasr_video.models.consistency import compose
 from gtasr_video.models.drsr import GuideMaps, HighFrequencyGuide
 from gtasr_video.models.facts import ModelFacts, State
+from gtasr_video.models.flow import sub_pixel
 from gtasr_video.models.temporal import (
     NOISE_TRUST,
     Reference,
@@ -98,7 +99,8 @@ class ScaleAdapter(nn.Module):
         self.reference = conv(pixels + width + 1, width, 1)
         self.head = conv(width, pixels, 1)
         self.maps = GuideMaps(architecture.guide, cell * scale)
-        # Born as bicubic: the head adds nothing until it has learned something.
+        # Born as bicubic, and without memory: head and reference add nothing until they have learned something.
+        nn.init.zeros_(self.reference.weight)
         nn.init.zeros_(self.head.weight)
         assert self.head.bias is not None
         nn.init.zeros_(self.head.bias)
@@ -126,11 +128,13 @@ class GTASRVideo(nn.Module):
         self.guide = HighFrequencyGuide(architecture.cell, architecture.guide)
         self.join_guide = conv(architecture.guide, width, 1)
         self.embed = TauEmbedding(architecture.embedding)
-        self.state_gate = nn.Linear(architecture.embedding, 1)
+        # Early on the path the state itself is nearly the answer, at its end the trunk's residual is: two scalars of
+        # tau mix them, or the trunk would have to learn to be silent on most of the path.
+        self.gates = nn.Linear(architecture.embedding, 2)
         self.trunk = Trunk(architecture.widths, architecture.depths, architecture.embedding)
         self.adapters = nn.ModuleDict({f"x{s}": ScaleAdapter(architecture, s) for s in self.scales})
-        nn.init.zeros_(self.state_gate.weight)
-        nn.init.zeros_(self.state_gate.bias)
+        nn.init.zeros_(self.gates.weight)
+        nn.init.zeros_(self.gates.bias)
         self.folded_gate: float | None = None
 
     @property
@@ -202,11 +206,13 @@ class GTASRVideo(nn.Module):
             stem = adapter.state(state.to(self.dtype))
         features = self.trunk(context.features + stem, embedding)
         residual = adapter.head(features)
+        if embedding is not None:
+            of_state, of_residual = self.gates(embedding)[:, :, None, None].split(1, dim=1)
+            residual = residual * (1 + of_residual)
         if state is None:
             return compose(torch.zeros_like(residual), residual, tau), features
-        gate = self.folded_gate or 0.0 if embedding is None else self.state_gate(embedding)[:, :, None, None]
-        residual = residual + state.to(residual.dtype) * gate
-        return compose(state, residual.to(state.dtype), tau), features
+        gate = self.folded_gate or 0.0 if embedding is None else of_state
+        return compose(state, residual.to(state.dtype) + state * gate, tau), features
 
     def to_cells(self, picture: Tensor) -> Tensor:
         """Pixel-unshuffle an HR picture (B, 3, s H, s W) into cells."""
@@ -216,14 +222,15 @@ class GTASRVideo(nn.Module):
         """Pixel-shuffle cells back into an HR picture (B, 3, s H, s W)."""
         return F.pixel_shuffle(cells, self.architecture.cell * self.scale)
 
-    def next_noise(self, state: State, reference: Reference, seed: int) -> tuple[Tensor, Tensor]:
-        """Return this frame's noise and drift: the previous frame's moved along, fresh where nothing is believed."""
+    def next_noise(self, x: Tensor, state: State, reference: Reference, seed: int) -> tuple[Tensor, Tensor]:
+        """Return frame x's noise and drift: the previous frame's moved along, fresh where nothing is believed."""
         if self.noise_scale == 0:
             return state.noise, state.drift
         cell = self.architecture.cell
         age = torch.where(reference.valid, state.age, torch.zeros_like(state.age))
         fresh = fresh_noise(seed, age, *state.noise.shape[1:])
-        vector = reference.motion.whole + reference.motion.fraction
+        whole = reference.motion.whole
+        vector = whole + sub_pixel(x, state.frame, whole, cell)
         keep = reference.confidence > NOISE_TRUST
         return transport_noise(
             state.noise,
@@ -245,7 +252,7 @@ class GTASRVideo(nn.Module):
         x is a new scene, nothing of `state` but its shape has any influence.
         """
         context = self.observe(x, state)
-        noise, drift = self.next_noise(state, context.reference, seed)
+        noise, drift = self.next_noise(x, state, context.reference, seed)
         start = None
         if self.noise_scale > 0:
             start = F.pixel_unshuffle(noise, self.architecture.cell) * self.noise_scale
@@ -267,7 +274,11 @@ class GTASRVideo(nn.Module):
     def fold(self) -> GTASRVideo:
         """Fix tau = 1 for good, for inference: the embedding of tau becomes part of the convolutions. Returns self."""
         embedding = self.embed(torch.ones(1, device=self.adapter.head.weight.device))
-        self.folded_gate = float(self.state_gate(embedding))
+        of_state, of_residual = self.gates(embedding)[0].tolist()
+        self.folded_gate = of_state
+        for adapter in self.adapters.values():
+            for tensor in (adapter.head.weight, adapter.head.bias):
+                tensor.mul_(1 + of_residual)
         for block in self.trunk.blocks():
             block.fold(embedding)
         return self

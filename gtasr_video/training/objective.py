@@ -131,7 +131,7 @@ class Objective:
         model, path = self.model, self.path
         x0, y = pictures.x0[:, k], pictures.y[:, k]
         context = model.observe(y, state)
-        noise, drift = model.next_noise(state, context.reference, draw.seed)
+        noise, drift = model.next_noise(y, state, context.reference, draw.seed)
         truth = model.to_cells(x0 - context.yup)
         tau, tau_before = path.tau(t), path.tau(t - 1)
         error, features = model.predict(context, self._state_at(truth, noise, tau), tau)

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from gtasr_video.errors import ModelError
+from gtasr_video.models import load_model, read_card, save_model
+from gtasr_video.models.checkpoint import load_network, sha256
+from tests.models.networks import scene, tiny
+
+
+def test_weights_come_back_and_say_what_they_are(tmp_path: Path) -> None:
+    model = tiny(scales=(4, 2), noise_scale=0.1)
+    path = tmp_path / "w.safetensors"
+    save_model(path, model, clips=123, licence="Apache-2.0", data="none")
+    card = read_card(path)
+    assert (card.architecture, card.scales, card.noise_scale, card.clips) == (model.architecture, (4, 2), 0.1, 123)
+    clip = scene(2, shift=1)
+    again = load_model(str(path), scale=2)
+    model.scale = 2
+    assert torch.allclose(again(clip), model(clip), atol=1e-4)  # type: ignore[operator]
+    assert len(sha256(path)) == 64
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_half_precision_storage_loads_as_fp32(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    save_model(path, tiny(), dtype=torch.bfloat16)
+    assert load_network(path).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("q", "no model 'q'"), ("bicubik", "did you mean 'bicubic'"), ("missing.safetensors", "no such weights file")],
+)
+def test_unknown_models_are_named(name: str, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        load_model(name)
+
+
+def test_a_missing_scale_is_named_with_those_there_are(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    save_model(path, tiny(scales=(4,)))
+    with pytest.raises(ModelError, match=r"no weights for scale 3 \(it has 4\)"):
+        load_model(str(path), scale=3)
+
+
+def test_foreign_and_broken_files_are_refused_in_one_line(tmp_path: Path) -> None:
+    foreign, broken = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    save_file({"x": torch.zeros(2)}, foreign)
+    broken.write_bytes(b"not weights at all")
+    for path, message in ((foreign, "not a weights file of gtasr-video"), (broken, "not a safetensors file")):
+        with pytest.raises(ModelError, match=message) as caught:
+            load_model(str(path))
+        assert "\n" not in str(caught.value)
+
+
+def test_weights_that_do_not_fit_their_header_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    model = tiny()
+    tensors = model.state_dict()
+    tensors["join_guide.weight"] = tensors["join_guide.weight"][:2]
+    save_model(path, model, tensors=tensors)
+    with pytest.raises(ModelError, match="do not fit"):
+        load_network(path)

@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from gtasr_video.models import BUDGETS, TIERS, VideoModel, tier_facts
+from gtasr_video.models.facts import State
+from gtasr_video.models.gtasr import Architecture
+from tests.models.networks import TINY, TINY_FINE, scene, tiny
+
+SHAPES = (TINY, TINY_FINE)
+
+
+@pytest.mark.parametrize("tier", sorted(TIERS))
+def test_tiers_stay_within_their_budgets(tier: str) -> None:
+    facts = tier_facts(tier)
+    assert facts.parameters <= BUDGETS[tier].parameters
+    assert all(macs <= BUDGETS[tier].macs for macs in facts.macs.values())
+    assert facts.macs[4] > 0.5 * BUDGETS[tier].macs, "a tier this far under its budget leaves quality behind"
+
+
+@pytest.mark.parametrize("architecture", SHAPES)
+@pytest.mark.parametrize("scale", [4, 3, 2, 1])
+def test_a_step_enlarges_by_the_scale(architecture: Architecture, scale: int) -> None:
+    model = tiny(architecture, (scale,))
+    assert isinstance(model, VideoModel)
+    x = scene(1)[:, 0]
+    y, state = model.step(x, model.initial(1, 24, 32))
+    assert y.shape == (1, 3, 24 * scale, 32 * scale)
+    assert y.dtype == torch.float32
+    assert state.age.tolist() == [1]
+    assert model.facts.scale == scale
+
+
+def test_scales_share_the_trunk_and_nothing_of_the_adapters() -> None:
+    model = tiny(scales=(4, 2))
+    x = scene(1)[:, 0]
+    before, _ = model.step(x, model.initial(1, 24, 32))
+    model.scale = 2
+    small, _ = model.step(x, model.initial(1, 24, 32))
+    assert small.shape[-1] == 64
+    model.adapters["x2"].head.weight.zero_()
+    model.scale = 4
+    assert torch.equal(model.step(x, model.initial(1, 24, 32))[0], before)
+    model.trunk.down[0][0].second.weight.zero_()
+    assert not torch.equal(model.step(x, model.initial(1, 24, 32))[0], before)
+
+
+@pytest.mark.parametrize("noise_scale", [0.0, 0.1, 1.0])
+def test_at_the_truth_the_function_is_the_identity(noise_scale: float) -> None:
+    model = tiny(noise_scale=noise_scale)
+    context = model.observe(scene(1)[:, 0], model.initial(1, 24, 32))
+    state = torch.randn(1, 3 * 64, 12, 16)
+    residual, _ = model.predict(context, state, torch.zeros(1))
+    assert torch.allclose(residual, state, atol=1e-6)
+
+
+@pytest.mark.parametrize("noise_scale", [0.0, 0.3])
+def test_folding_changes_nothing_but_the_cost(noise_scale: float) -> None:
+    model = tiny(noise_scale=noise_scale)
+    folded = copy.deepcopy(model).fold()
+    assert not any("modulation" in name for name, _ in folded.trunk.named_parameters())
+    clip = scene(3, shift=2)
+    assert torch.allclose(model(clip), folded(clip), atol=1e-4)
+
+
+def test_a_newborn_network_is_bicubic() -> None:
+    from gtasr_video.models.gtasr import GTASRVideo
+    from gtasr_video.ops.resize import enlarge
+
+    x = scene(1)[:, 0]
+    model = GTASRVideo(TINY).eval()
+    with torch.no_grad():
+        y, _ = model.step(x, model.initial(1, 24, 32))
+    assert torch.allclose(y, enlarge(x, 4), atol=1e-6)
+
+
+@pytest.mark.parametrize("noise_scale", [0.0, 0.5])
+def test_streaming_equals_batch_bit_for_bit(noise_scale: float) -> None:
+    model = tiny(noise_scale=noise_scale)
+    clip = scene(6, shift=3)
+    whole = model(clip, seed=5)
+    state = model.initial(1, 24, 32)
+    for k, x in enumerate(clip.unbind(1)):
+        y, state = model.step(x, state, seed=5)
+        assert torch.equal(y, whole[:, k])
+    head = model(clip[:, :2], seed=5)
+    assert torch.equal(head, whole[:, :2])
+
+
+@pytest.mark.parametrize("noise_scale", [0.0, 0.5])
+def test_a_new_scene_starts_like_a_fresh_stream(noise_scale: float) -> None:
+    model = tiny(noise_scale=noise_scale)
+    state = model.initial(1, 24, 32)
+    for x in scene(4, seed=1, shift=1).unbind(1):
+        _, state = model.step(x, state)
+    after = -scene(2, seed=9).sign() * 0.9
+    fresh = model.initial(1, 24, 32)
+    for x in after.unbind(1):
+        y, state = model.step(x, state)
+        expected, fresh = model.step(x, fresh)
+        assert torch.equal(y, expected)
+        assert torch.equal(state.age, fresh.age)
+
+
+def test_the_temporal_reference_has_influence_within_a_scene() -> None:
+    model = tiny()
+    clip = scene(2, shift=2)
+    with_memory = model(clip)[:, 1]
+    without, _ = model.step(clip[:, 1], model.initial(1, 24, 32))
+    assert (with_memory - without).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("noise_scale", [0.0, 0.5])
+def test_a_static_scene_is_constant_when_the_state_is_reset(noise_scale: float) -> None:
+    model = tiny(noise_scale=noise_scale)
+    x = scene(1)[:, 0]
+    first, _ = model.step(x, model.initial(1, 24, 32), seed=3)
+    again, _ = model.step(x, model.initial(1, 24, 32), seed=3)
+    assert torch.equal(first, again)
+
+
+@pytest.mark.parametrize("architecture", SHAPES)
+def test_the_output_moves_with_the_input(architecture: Architecture) -> None:
+    model = tiny(architecture)
+    move = architecture.multiple_of
+    border = 4 * (architecture.receptive_field + 4)
+    size = 2 * (architecture.receptive_field + 4) + 6 * move
+    size += -size % move
+    wide = scene(1, size, size + move, seed=4)[:, 0]
+    left, _ = model.step(wide[..., :-move].contiguous(), model.initial(1, size, size))
+    right, _ = model.step(wide[..., move:].contiguous(), model.initial(1, size, size))
+    a = left[..., border:-border, border + 4 * move : -border]
+    b = right[..., border:-border, border : -border - 4 * move]
+    assert a.numel() > 0
+    assert torch.allclose(a, b, atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", SHAPES)
+def test_one_output_pixel_sees_no_further_than_the_receptive_field(architecture: Architecture) -> None:
+    model = tiny(architecture)
+    reach = architecture.receptive_field
+    size = 2 * reach + 8 * architecture.multiple_of
+    size += -size % architecture.multiple_of
+    x = scene(1, size, size, seed=2)[:, 0].requires_grad_(True)
+    y, _ = model.step(x, model.initial(1, size, size))
+    middle = size // 2
+    y[..., 4 * middle, 4 * middle].sum().backward()
+    assert x.grad is not None
+    rows = x.grad.abs().sum(dim=(0, 1, 3)).nonzero().flatten()
+    assert middle - int(rows.min()) <= reach
+    assert int(rows.max()) - middle <= reach
+    assert int(rows.max()) - int(rows.min()) > reach, "the stated field is far larger than the real one"
+
+
+def test_different_seeds_give_different_noise_and_the_same_seed_the_same() -> None:
+    model = tiny(noise_scale=0.5)
+    clip = scene(3, shift=1)
+    assert torch.equal(model(clip, seed=1), model(clip, seed=1))
+    assert not torch.equal(model(clip, seed=1), model(clip, seed=2))
+
+
+def test_streams_in_a_batch_do_not_touch_each_other() -> None:
+    model = tiny(noise_scale=0.2)
+    a, b = scene(3, seed=1, shift=2), scene(3, seed=2, shift=-1)
+    together = model(torch.cat([a, b]))
+    assert torch.allclose(together[:1], model(a), atol=1e-5)
+    assert torch.allclose(together[1:], model(b), atol=1e-5)
+
+
+def test_half_precision_stays_close() -> None:
+    model = tiny()
+    clip = scene(3, shift=1)
+    exact = model(clip)
+    rough = model.to(torch.bfloat16)(clip)
+    assert rough.dtype == torch.float32
+    assert (rough - exact).abs().mean() < 0.02 * exact.abs().mean()
+
+
+def test_state_is_tensors_only() -> None:
+    state = tiny(noise_scale=0.1).initial(2, 24, 32)
+    assert isinstance(state, State)
+    assert all(isinstance(t, torch.Tensor) for t in state)
+    assert state.noise.shape == (2, 48, 24, 32)
