@@ -23,7 +23,7 @@ _GRID = 4  # 4 x 4 cells in the upper left quarter hold 16 bits, most significan
 
 @dataclass(frozen=True)
 class Sound:
-    """A sound track: a tone of `tone` Hz that clicks (full scale, 1 ms) at every whole second."""
+    """A sound track: a tone of `tone` Hz, slowly rising, with a click (full scale, 1 ms) at every whole second."""
 
     codec: str = "aac"
     language: str = "und"
@@ -221,7 +221,7 @@ def _add_sound(output: Any, track: Sound) -> Any:
 def waveform(track: Sound, seconds: float) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Return the samples (n,) of `track`."""
     moments = np.arange(round(seconds * track.rate)) / track.rate
-    samples = 0.2 * np.sin(2 * np.pi * track.tone * moments)
+    samples = 0.2 * np.sin(2 * np.pi * track.tone * moments * (1 + moments / 20))
     samples[(moments % 1.0) < 0.001] = 0.95
     return samples.astype(np.float32)
 
