@@ -1,1 +1,1 @@
-"""To be written."""
+"""Learning: clips, losses, loop, runs on disk."""

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from gtasr_video.device import choose
+from gtasr_video.errors import TrainingError
+from gtasr_video.models import load_model, read_card
+from gtasr_video.ops.degrade import DegradationSettings
+from gtasr_video.training.clips import DataSettings
+from gtasr_video.training.loop import learning_rate, locate, read_metrics, schedule, train
+from gtasr_video.training.settings import Phase, TrainSettings, Weights
+from tests.training.material import panning, save_picture, save_video, texture
+
+CPU = choose("cpu", torch.float32)
+SILENT = Weights(perceptual=0.0)
+STAGE_ONE = Phase(clips=8, batch=2, frames=1, end_share=0.5, warm_up=2, weights=SILENT)
+
+
+def settings(*phases: Phase, **changes: Any) -> TrainSettings:
+    base = TrainSettings(
+        phases=phases or (STAGE_ONE,),
+        data=DataSettings(crop=16, region=24, codec="model", degradation=DegradationSettings(other_codec=0.0)),
+        checkpoint_every=2,
+        validate_every=2,
+        validation_clips=4,
+        workers=0,
+    )
+    return dataclasses.replace(base, **changes)
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("material")
+    save_picture(folder / "a.png", texture(160, 200, seed=1))
+    save_video(folder / "b.mp4", panning(8, 128, 160, seed=2), crf="12")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def vgg(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights of the right shapes: enough to have gradients of the right kind."""
+    from safetensors.torch import save_file
+
+    from gtasr_video.models.vgg import _shapes
+
+    generator = torch.Generator().manual_seed(0)
+    path = tmp_path_factory.mktemp("vgg") / "vgg.safetensors"
+    save_file(
+        {n: torch.randn(s, generator=generator) / (9 * s[-3 if len(s) > 1 else 0]) ** 0.5 for n, s in _shapes(1)}, path
+    )
+    return path
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing of the loop may catch it."""
+
+
+def losses(folder: Path) -> list[dict[str, float]]:
+    lines = read_metrics(folder / "metrics.jsonl")
+    return [{k: v for k, v in line.items() if not k.startswith("perf/")} for line in lines]
+
+
+def test_a_killed_and_resumed_run_prints_the_same_losses(material: Path, tmp_path: Path) -> None:
+    two = dataclasses.replace(STAGE_ONE, frames=2, clips=6)
+    plan = settings(STAGE_ONE, two)
+    train(plan, [material], tmp_path / "whole", device=CPU)
+
+    def kill(line: dict[str, Any]) -> None:
+        if line["step"] == 5:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(plan, [material], tmp_path / "cut", device=CPU, on_step=kill)
+    train(plan, [material], tmp_path / "cut", device=CPU, resume=True)
+    assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+    assert len(losses(tmp_path / "whole")) == sum(schedule(plan)) == 7
+
+
+def test_both_stages_run_and_leave_weights_that_upscale(material: Path, vgg: Path, tmp_path: Path) -> None:
+    loud = Weights(perceptual=0.02)
+    first = dataclasses.replace(STAGE_ONE, clips=4, weights=loud, perceptual_crops=1, perceptual_size=32)
+    second = dataclasses.replace(first, stage=2, frames=3, steps=3, power=1.0, refresh=1)
+    plan = settings(first, second, vgg=str(vgg), vgg_layers=1, noise_scale=0.1, licence="Apache-2.0")
+    best = train(plan, [material], tmp_path / "run", device=CPU)
+    lines = losses(tmp_path / "run")
+    names = [{k for k in line if k.startswith("loss/")} for line in lines]
+    assert names[0] == {"loss/ct", "loss/ta", "loss/guide"}
+    assert names[-1] == {"loss/ct", "loss/guide", "loss/dtm", "loss/rect", "loss/tta", "loss/trect"}
+    assert [line["stage"] for line in lines] == [1, 1, 2, 2]
+    assert all(torch.isfinite(torch.tensor(line[k])) for line in lines for k in line if k.startswith("loss/"))
+    card = read_card(best)
+    assert card.architecture.tier == "s"
+    assert card.licence == "Apache-2.0"
+    assert card.noise_scale == 0.1
+    model = load_model(str(best))
+    y, _ = model.step(torch.zeros(1, 3, 16, 16), model.initial(1, 16, 16))
+    assert y.shape == (1, 3, 64, 64)
+
+
+def test_training_lowers_the_loss(material: Path, tmp_path: Path) -> None:
+    phase = dataclasses.replace(STAGE_ONE, clips=80, batch=2, end_share=1.0, learning_rate=1e-3, warm_up=4)
+    plan = settings(phase, validate_every=1000, checkpoint_every=1000)
+    train(plan, [material], tmp_path / "run", device=CPU)
+    # The guide learns within few steps; the rest needs thousands, and differs more between clips than it falls.
+    guide = [line["loss/guide"] for line in losses(tmp_path / "run")]
+    assert sum(guide[-10:]) < 0.9 * sum(guide[:10])
+
+
+def test_a_damaged_checkpoint_makes_way_for_the_one_before(material: Path, tmp_path: Path) -> None:
+    train(settings(), [material], tmp_path / "run", device=CPU)
+    newest = sorted((tmp_path / "run" / "checkpoints").iterdir())[-1]
+    newest.write_bytes(b"half a file")
+    train(settings(), [material], tmp_path / "run", device=CPU, resume=True)
+    assert [line["step"] for line in losses(tmp_path / "run")] == [1, 2, 3, 4]
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoints(material: Path, tmp_path: Path) -> None:
+    broken = dataclasses.replace(STAGE_ONE, learning_rate=1e30, final_learning_rate=1e30, clips=20)
+    with pytest.raises(TrainingError, match=r"loss/\w+ is not a finite number at step"):
+        train(settings(broken, checkpoint_every=1), [material], tmp_path / "run", device=CPU)
+    assert list((tmp_path / "run" / "checkpoints").glob("step-*.safetensors"))
+
+
+def test_old_checkpoints_are_dropped_and_nothing_half_written_stays(material: Path, tmp_path: Path) -> None:
+    train(settings(checkpoint_every=1, keep=2), [material], tmp_path / "run", device=CPU)
+    names = sorted(p.name for p in (tmp_path / "run" / "checkpoints").iterdir())
+    assert names == ["step-00000003.safetensors", "step-00000004.safetensors"]
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert facts["settings"]["tier"] == "s"
+
+
+def test_requests_that_cannot_be_met_are_refused_in_one_line(material: Path, vgg: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(settings(), [material], run, device=CPU)
+    loud = dataclasses.replace(STAGE_ONE, weights=Weights())
+    cases: list[tuple[str, dict[str, Any]]] = [
+        ("already holds a run", {"plan": settings(), "data": material, "out": run}),
+        ("no checkpoint to resume", {"plan": settings(), "data": material, "out": tmp_path / "n", "resume": True}),
+        ("a checkpoint of tier 's'", {"plan": settings(tier="m"), "data": material, "out": run, "resume": True}),
+        ("needs VGG16 weights", {"plan": settings(loud), "data": material, "out": tmp_path / "v"}),
+        (
+            "holds tier 's'",
+            {"plan": settings(tier="m"), "data": material, "out": tmp_path / "i", "init": run / "last.safetensors"},
+        ),
+        ("", {"plan": settings(), "data": tmp_path / "nothing", "out": tmp_path / "e"}),
+    ]
+    for message, case in cases:
+        plan, data, out = case.pop("plan"), case.pop("data"), case.pop("out")
+        with pytest.raises(TrainingError, match=message) as caught:
+            train(plan, [data], out, device=CPU, **case)
+        assert "\n" not in str(caught.value)
+
+
+def test_progress_is_counted_in_clips() -> None:
+    plan = settings(dataclasses.replace(STAGE_ONE, clips=10, batch=4), dataclasses.replace(STAGE_ONE, clips=4, batch=2))
+    assert schedule(plan) == [3, 2]
+    assert [locate(plan, s).phase for s in range(6)] == [0, 0, 0, 1, 1, 2]
+    assert locate(plan, 4).clips == 14
+
+
+def test_the_learning_rate_rises_then_falls() -> None:
+    phase = Phase(clips=1000, batch=10, warm_up=100, learning_rate=1e-3, final_learning_rate=1e-5)
+    rates = [learning_rate(phase, c) for c in range(0, 1001, 10)]
+    assert rates[0] == pytest.approx(1e-4, rel=0.01)
+    assert max(rates) == pytest.approx(1e-3, rel=0.05)
+    assert rates[-1] == pytest.approx(1e-5)
+    assert rates[9:] == sorted(rates[9:], reverse=True)
