@@ -276,9 +276,10 @@ class GTASRVideo(nn.Module):
         embedding = self.embed(torch.ones(1, device=self.adapter.head.weight.device))
         of_state, of_residual = self.gates(embedding)[0].tolist()
         self.folded_gate = of_state
-        for adapter in self.adapters.values():
-            for tensor in (adapter.head.weight, adapter.head.bias):
-                tensor.mul_(1 + of_residual)
+        for adapter in self.adapters.children():
+            assert isinstance(adapter, ScaleAdapter)
+            for parameter in adapter.head.parameters():
+                parameter.mul_(1 + of_residual)
         for block in self.trunk.blocks():
             block.fold(embedding)
         return self

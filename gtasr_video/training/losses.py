@@ -25,6 +25,11 @@ def charbonnier(x: Tensor, epsilon: float = CHARBONNIER_EPSILON) -> Tensor:
     return torch.sqrt(x.square() + epsilon**2) - epsilon
 
 
+def pixel_distance(a: Tensor, b: Tensor) -> Tensor:
+    """Return the mean of rho(a - b) for each picture, (B,)."""
+    return charbonnier(a - b.detach()).mean(dim=(1, 2, 3))
+
+
 def path_weights(path: Path, device: torch.device) -> Tensor:
     """Return 1 - a_s for s = 1..N-1: how much of a difference in x0 is left at each intermediate step."""
     steps = torch.arange(1, path.steps, device=device)

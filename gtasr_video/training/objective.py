@@ -183,20 +183,21 @@ class Objective:
         return loss + self.phase.weights.perceptual * distance
 
     def _structure(self, moment: Moment, draw: Draw) -> Terms:
-        """Return the terms of stage II: DTM with stabilisation, and rectification."""
+        """Return the terms of stage II: DTM with stabilisation, and rectification.
+
+        Their distance is the VGG16 distance at its weight; in a phase without one, Charbonnier stands in for it.
+        """
         w = self.phase.weights
-        if self.perceptual is None:
-            return {}
+        loud = self.perceptual if w.perceptual else None
+        distance, share = (loud, w.perceptual) if loud is not None else (losses.pixel_distance, 1.0)
         terms: Terms = {}
         if w.rectification:
             prediction, truth = self._windows(draw, moment.prediction, moment.x0)
-            rect = losses.rectification(prediction, truth, self.perceptual)
-            terms["loss/rect"] = w.perceptual * rect
+            terms["loss/rect"] = share * losses.rectification(prediction, truth, distance)
         if w.dtm and self.frozen is not None:
             xf, xr = self._readings(moment, draw)
             a, b, c, d = self._windows(draw, moment.prediction, moment.x0, xf, xr)
-            dtm = losses.distribution_trajectory_matching(a, b, c, d, self.perceptual)
-            terms["loss/dtm"] = w.perceptual * dtm
+            terms["loss/dtm"] = share * losses.distribution_trajectory_matching(a, b, c, d, distance)
         return terms
 
     @torch.no_grad()
