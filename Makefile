@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip --disable-pip-version-check --quiet install --no-warn-script-location
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check
+.PHONY: help setup demo test test-gpu check
 
 help: ## list these commands
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 16
@@ -20,6 +20,9 @@ demo: $(VENV)/.base ## install the package, enlarge the sample clip x4, say wher
 
 test: $(VENV)/.dev ## install what the tests need and run them
 	@$(BIN)/python -m pytest
+
+test-gpu: $(VENV)/.dev ## run the tests that need a CUDA device; without one they fail
+	@GTASR_REQUIRE_GPU=1 $(BIN)/python -m pytest -m gpu
 
 check: $(VENV)/.dev ## lint, formatting and types
 	$(BIN)/ruff check .
