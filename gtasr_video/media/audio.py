@@ -57,7 +57,7 @@ class Reencoder:
     def _decode(self, packet: av.Packet[Any] | None) -> list[av.AudioFrame]:
         try:
             return self._source.decode(packet)
-        except (av.InvalidDataError, av.EOFError):
+        except av.FFmpegError:
             self.damaged += 1
             return []
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import av
 from av.container import InputContainer
@@ -16,7 +15,16 @@ from av.video.stream import VideoStream
 
 from gtasr_video.frames import ChromaSiting
 from gtasr_video.media import tags
-from gtasr_video.media.source import MAX_PIXELS, choose_video, codec_name, open_input, seconds, start_of
+from gtasr_video.media.source import (
+    MAX_PIXELS,
+    Packet,
+    choose_video,
+    codec_name,
+    open_input,
+    packets_of,
+    seconds,
+    start_of,
+)
 
 _MOST_THREADS = 4
 _BACK_OFF_SECONDS = (0, 1, 5, 25)
@@ -53,6 +61,7 @@ class Decoder:
 
     facts        what the container says of the stream
     corrupt      packets the decoder refused, and frames it marked as damaged
+    first_dts    decoding time of the first packet, as long as none has had a presentation time
     broken       True if reading stopped at an error before the end of the file
     """
 
@@ -62,6 +71,7 @@ class Decoder:
         self.broken = False
         self._threads = threads or min(_MOST_THREADS, len(os.sched_getaffinity(0)))
         self._packets_in = self._frames_out = 0
+        self.first_dts: int | None = None
         self._open()
         self.facts = _facts(self._container, self._stream)
 
@@ -78,7 +88,7 @@ class Decoder:
         context.options = {"max_pixels": str(MAX_PIXELS)}
         context.thread_type = av.codec.context.ThreadType.AUTO
         context.thread_count = self._threads
-        self._packets: Iterable[av.Packet[VideoStream]] = self._container.demux(self._stream)
+        self._packets: Iterable[Packet] = packets_of(self._container, [self._stream])
 
     def close(self) -> None:
         """Close the file; frames already given out stay valid."""
@@ -99,10 +109,14 @@ class Decoder:
 
     def _decode_all(self) -> Iterator[av.VideoFrame]:
         for packet in self._readable():
-            self._packets_in += bool(packet.size) and not packet.is_discard
+            if self._packets_in == 0:
+                self.first_dts = packet.dts
+            if packet.pts is not None:
+                self.first_dts = None
+            self._packets_in += packet.size > 0 and not packet.is_discard
             try:
                 decoded = self._stream.decode(packet)
-            except (av.InvalidDataError, av.EOFError):
+            except av.FFmpegError:
                 self.corrupt += 1
                 continue
             for frame in decoded:
@@ -110,21 +124,22 @@ class Decoder:
                 self.corrupt += frame.is_corrupt
                 yield frame
 
-    def _readable(self) -> Iterator[av.Packet[VideoStream]]:
-        """Yield packets; after an unreadable one only the packet that drains the decoder is left."""
+    def _readable(self) -> Iterator[Packet]:
+        """Yield packets, and after the last one that can be read the empty one that drains the decoder."""
         packets = iter(self._packets)
         while True:
             try:
-                yield next(packets)
-            except StopIteration:
-                return
+                packet = next(packets, None)
             except av.FFmpegError:
                 self.broken = True
+                packet = None
+            if packet is None:
                 break
+            yield packet
         yield self._flush_packet()
 
-    def _flush_packet(self) -> av.Packet[VideoStream]:
-        packet: av.Packet[Any] = av.Packet()
+    def _flush_packet(self) -> Packet:
+        packet: Packet = av.Packet()
         packet.stream, packet.time_base = self._stream, self.facts.time_base
         return packet
 
@@ -163,10 +178,10 @@ class Decoder:
             return False
         return True
 
-    def _next_key(self) -> tuple[av.Packet[VideoStream] | None, Iterator[av.Packet[VideoStream]]]:
-        packets = self._container.demux(self._stream)
+    def _next_key(self) -> tuple[Packet | None, Iterator[Packet]]:
+        packets = packets_of(self._container, [self._stream])
         try:
-            found = next((p for p in packets if p.is_keyframe and p.size), None)
+            found = next((p for p in packets if p.is_keyframe), None)
         except av.FFmpegError:
             found = None
         return found, packets
@@ -201,6 +216,6 @@ def _tagged_duration(metadata: dict[str, str]) -> Fraction | None:
         return None
 
 
-def _time_of(packet: av.Packet[VideoStream]) -> float:
+def _time_of(packet: Packet) -> float:
     stamp = packet.pts if packet.pts is not None else packet.dts
     return float("inf") if stamp is None else stamp

@@ -108,6 +108,7 @@ class Reader:
         """Yield decoded pictures with their final times, from `start` on and before the end."""
         time_base = self._stream.time_base
         for picture in self._decoder.frames():
+            self._timeline.first_dts = self._decoder.first_dts
             pts, cut = self._timeline.place(picture.pts, picture.dts)
             if self.start and pts * time_base < self._begin - _TOLERANCE:
                 continue
@@ -259,7 +260,7 @@ class Reader:
         if self._timeline.restarts:
             yield f"{self.path}: its clock starts again {self._timeline.restarts} times; times were joined"
         if self._timeline.repaired:
-            yield f"{self.path}: {self._timeline.repaired} timestamps were missing or out of order"
+            yield f"{self.path}: {self._timeline.repaired} timestamps were out of order"
 
     def close(self) -> None:
         """Close the file; frames already given out stay valid."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import av
 from av.audio.stream import AudioStream
@@ -20,7 +20,7 @@ from av.stream import Discard, Stream
 
 from gtasr_video.media.audio import Reencoder
 from gtasr_video.media.encoding import Container
-from gtasr_video.media.source import codec_name, is_cover, open_input
+from gtasr_video.media.source import Packet, codec_name, is_cover, open_input, packets_of
 
 # What MPEG-TS players know; FFmpeg would mux the rest as private data that nothing can play.
 _TS_CODECS: Final = {"aac", "mp2", "mp3", "ac3", "eac3", "dts", "opus", "truehd", "dvb_subtitle"}
@@ -28,8 +28,6 @@ _TS_CODECS: Final = {"aac", "mp2", "mp3", "ac3", "eac3", "dts", "opus", "truehd"
 _STALE: Final = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration", "rotate"}
 _STATISTICS: Final = ("BPS", "NUMBER_OF_BYTES", "NUMBER_OF_FRAMES", "_STATISTICS_", "DURATION")
 _RUN_UP_SECONDS: Final = 10
-
-Packet: TypeAlias = "av.Packet[Any]"
 
 
 @dataclass(slots=True)
@@ -131,7 +129,7 @@ class SideStreams:
             with contextlib.suppress(av.FFmpegError):  # a file that cannot be searched is read from the start
                 self._container.seek(int(position))
         if self._carried:
-            self._packets = self._container.demux([c.source for c in self._carried.values()])
+            self._packets = packets_of(self._container, [c.source for c in self._carried.values()])
 
     def copy_until(self, time: Fraction | None) -> None:
         """Copy every packet whose output time in seconds is before `time`; None copies all that are left."""
@@ -146,7 +144,7 @@ class SideStreams:
         """Return the next packet of a carried stream, with its times in the output's clock."""
         try:
             for packet in self._packets:
-                if packet.size and self._place(packet, self._carried[packet.stream_index]):
+                if self._place(packet, self._carried[packet.stream_index]):
                     return packet
         except av.FFmpegError:  # the picture's reader has reported where the file is damaged
             pass

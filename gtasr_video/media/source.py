@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import av
 from av.container import InputContainer
@@ -27,6 +27,7 @@ _VIDEO_FORMATS: Final = (
 )
 # Known so that a song is refused as "no picture in it" rather than as unreadable.
 _SOUND_FORMATS: Final = "wav,w64,mp3,aac,flac,aiff,au,ac3,eac3,dts,dtshd,truehd,ape,wv,tta,caf,amr,oma,mpc,mpc8,opus"
+Packet: TypeAlias = "av.Packet[Any]"
 _GENERATE_PTS: Final = 0x0001  # AVFMT_FLAG_GENPTS
 # Largest picture that is decoded; a header that claims more is a mistake or an attack.
 MAX_PIXELS: Final = 16384 * 16384
@@ -83,7 +84,7 @@ def open_input(path: Path) -> InputContainer:
     except av.FFmpegError as error:
         reason = "damaged, cut off before its index, or not a video at all"
         raise InputError(f"{path} is not a media file that can be read ({reason})") from error
-    # FFmpeg's tool does not invent timestamps either: a missing one is worked out from the decoding time.
+    # Where a file has no presentation times FFmpeg would guess, wrongly for AVI and at ends; see timeline.py.
     container.flags &= ~_GENERATE_PTS
     return container
 
@@ -104,6 +105,19 @@ def choose_video(container: InputContainer, path: Path) -> VideoStream:
         if stream.codec_context is not None:
             return stream
     raise InputError(f"{path}: there is no decoder for its video")
+
+
+def packets_of(container: InputContainer, streams: Sequence[Stream]) -> Iterator[Packet]:
+    """Yield packets of `streams` that hold something, in the file's order. Raises av.FFmpegError at damage.
+
+    Streams that turn up while reading (MPEG-TS, FLV) are not among `streams`, but PyAV stumbles over them at the end.
+    """
+    try:
+        for packet in container.demux(*streams):
+            if packet.size:
+                yield packet
+    except IndexError:
+        return
 
 
 def is_cover(stream: Stream) -> bool:

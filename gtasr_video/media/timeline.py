@@ -16,13 +16,17 @@ class Timeline:
     * The frame's pts is kept exactly wherever it increases.
     * Where pts are missing, or go wrong more often than decoding times do (AVI has only those), the decoding time
       of the packet that completed the frame is taken instead, as FFmpeg's own tools do.
-    * Where both are missing, the frame comes one usual step after the one before.
+    * Where a stream has decoding times only, the first frame gets that of the first packet: the frames a decoder
+      holds back to reorder them are no delay of the picture against the sound.
+    * Where both are missing (in raw streams, and of frames that come when the decoder is drained), the frame comes
+      one usual step after the one before.
     * A time equal to or a little before the last becomes one tick after it (`repaired` counts these).
     * A time more than a second before the last is a discontinuity: this and all later times are moved so that the
       frame comes one usual step after the last (`restarts` counts these, and the frame is marked as a cut).
     """
 
     def __init__(self, time_base: Fraction, frame_rate: Fraction | None) -> None:
+        self.first_dts: int | None = None  # of the first packet, to be set before the first frame is placed
         self.repaired = 0
         self.restarts = 0
         self._time_base = time_base
@@ -36,10 +40,11 @@ class Timeline:
         """Return (ticks, whether this frame restarts the clock) for the next frame in presentation order."""
         raw = self._trusted(pts, dts)
         if self._last is None:
+            if pts is None and dts is not None and self.first_dts is not None:
+                self._offset, raw = self.first_dts - dts, self.first_dts
             self._last = raw if raw is not None else 0
             return self._last, False
         if raw is None:
-            self.repaired += 1
             return self._advance(self._last + self._step), False
         ticks = raw + self._offset
         if (self._last - ticks) * self._time_base > _RESTART_SECONDS:

@@ -78,15 +78,24 @@ def test_every_frame_comes_with_its_exact_time(tmp_path: Path, name: str) -> Non
 
 @pytest.mark.parametrize(
     ("name", "codec"),
-    [("a.mkv", "libx264"), ("a.webm", "libvpx-vp9"), ("a.ts", "mpeg2video"), ("a.avi", "mpeg4"), ("a.flv", "libx264")],
+    [
+        ("a.mkv", "libx264"),
+        ("a.webm", "libvpx-vp9"),
+        ("a.ts", "mpeg2video"),
+        ("a.avi", "mpeg4"),
+        ("b.avi", "libx264"),
+        ("a.flv", "libx264"),
+    ],
 )
 def test_other_containers_round_times_to_their_own_tick_and_lose_no_frame(
     tmp_path: Path, name: str, codec: str
 ) -> None:
-    rate_base = {"time_base": Fraction(1, 25), "pts": list(range(30))} if name == "a.avi" else {"frames": 30}
+    rate_base = {"time_base": Fraction(1, 25), "pts": list(range(30))} if name.endswith(".avi") else {"frames": 30}
     path = make_clip(tmp_path / name, codec=codec, sound=() if name == "a.webm" else [Sound("mp3")], **rate_base)
     pts, found, reader = read(path)
     assert found == list(range(30))
+    if name.endswith((".mkv", ".webm", ".avi")):
+        assert pts[0] == 0
     seconds = [float((p - pts[0]) * reader.spec.time_base) for p in pts]
     assert seconds == pytest.approx([i / 25 for i in range(30)], abs=6e-4)
 

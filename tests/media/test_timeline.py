@@ -24,7 +24,7 @@ def test_a_missing_time_follows_by_the_usual_step() -> None:
     times, cuts, timeline = place([100, 140, None, 220])
     assert times == [100, 140, 180, 220]
     assert not any(cuts)
-    assert timeline.repaired == 1
+    assert timeline.repaired == 0
 
 
 def test_the_frame_rate_is_the_step_before_any_other_is_known() -> None:
@@ -46,10 +46,18 @@ def test_a_clock_that_starts_again_is_joined_and_marked() -> None:
 
 def test_decoding_times_serve_where_presentation_times_are_nonsense() -> None:
     """Containers like AVI store none, and what is worked out for reordered frames jumps back and forth."""
-    times, _, _ = place([24, 96, 72, 48, 192, 168, 144], [0, 24, 48, 72, 96, 120, 144])
+    times, _, _ = place([24, 96, 72, 48, 192, 168, 144], [24, 48, 72, 96, 120, 144, 168])
     assert times == sorted(set(times))
-    assert times[-3:] == [192 if times[-3] == 192 else 96, times[-2], 144] or times[-1] in (144, 193, 194)
+    assert times[4:] == [120, 144, 168]
 
 
 def test_decoding_times_serve_where_there_are_no_others() -> None:
     assert place([None] * 4, [0, 40, 80, 120])[0] == [0, 40, 80, 120]
+
+
+def test_a_decoder_s_delay_is_no_delay_of_the_picture() -> None:
+    timeline = Timeline(MS, Fraction(25))
+    timeline.first_dts = 0
+    held_back: list[int | None] = [80, 120, 160, None, None]  # the last two come when the decoder is drained
+    assert [timeline.place(None, dts)[0] for dts in held_back] == [0, 40, 80, 120, 160]
+    assert timeline.repaired == 0
