@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -44,9 +45,14 @@ def part_of(path: Path) -> str:
     return parts[0] if len(parts) > 1 else path.stem
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def imported(path: Path) -> Iterator[str]:
     """Yield the dotted name of every module a file imports, wherever in it."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -91,7 +97,7 @@ def test_only_lanes_and_device_say_torch_cuda() -> None:
             and node.attr == "cuda"
             and isinstance(node.value, ast.Name)
             and node.value.id == "torch"
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            for node in ast.walk(tree_of(path))
         )
         said = said or any(name.startswith("torch.cuda") for name in imported(path))
         assert not said or path in allowed, f"{path.relative_to(ROOT)} says torch.cuda"
@@ -111,7 +117,7 @@ def test_nothing_is_pickled() -> None:
         assert not outside(path) & {"pickle", "shelve", "marshal", "joblib", "dill"}, path
         calls = [
             node.func.attr
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            for node in ast.walk(tree_of(path))
             if isinstance(node, ast.Call)
             and isinstance(node.func, ast.Attribute)
             and isinstance(node.func.value, ast.Name)
@@ -168,6 +174,7 @@ def help_of(*arguments: str) -> str:
         help_of("train"),
         help_of("info"),
         help_of("models"),
+        help_of("pack"),
         "from gtasr_video.cli import invoke\nassert invoke(['--version']) == 0",
         "from gtasr_video.cli import invoke\nassert invoke(['upscal']) == 2",
     ],
@@ -176,8 +183,12 @@ def test_importing_and_asking_for_help_load_nothing_heavy(code: str) -> None:
     assert loaded_by(code, banned=set(), watched=HEAVY) == set()
 
 
-def test_the_whole_way_works_where_torchaudio_and_decord_do_not_import(small_clip: Path, tmp_path: Path) -> None:
+def test_all_help_and_the_whole_way_work_where_torchaudio_and_decord_do_not_import(
+    small_clip: Path, tmp_path: Path
+) -> None:
+    from gtasr_video.cli import COMMANDS
+
     arguments = ["upscale", str(small_clip), str(tmp_path / "out.mp4"), "--model", "bicubic", "--scale", "2"]
-    code = f"from gtasr_video.cli import invoke\nassert invoke({arguments!r}) == 0"
+    code = "\n".join([*(help_of(name) for name in COMMANDS), f"assert invoke({arguments!r}) == 0"])
     assert loaded_by(code, banned=OPTIONAL, watched=OPTIONAL) == set()
     assert (tmp_path / "out.mp4").is_file()

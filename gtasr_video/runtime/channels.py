@@ -51,6 +51,18 @@ class _Waiters:
         self._tickets.append(ticket)
         return ticket
 
+    @staticmethod
+    def wait(ticket: threading.Lock, timeout_s: float = math.inf) -> None:
+        """Wait for the `wake` after `ticket` was taken; called without the owner's lock.
+
+        Looks up every half second: a signal that comes just before a thread goes to sleep does not wake it, and
+        Python would learn of the Ctrl-C only with the next frame.
+        """
+        deadline = time.monotonic() + timeout_s
+        while not ticket.acquire(timeout=min(0.5, max(0.0, deadline - time.monotonic()))):
+            if time.monotonic() >= deadline:
+                return
+
     def wake(self) -> None:
         """Let everyone who waits look again."""
         tickets, self._tickets = self._tickets, []
@@ -101,7 +113,7 @@ class Channel(Generic[T]):
                     self._waiters.wake()
                     break
                 ticket = self._waiters.ticket()
-            ticket.acquire()
+            self._waiters.wait(ticket)
         self.dropped += len(dropped)
         if dropped and self._on_drop is not None:
             self._on_drop(dropped[0])
@@ -118,7 +130,7 @@ class Channel(Generic[T]):
                 if self._closed:
                     raise Closed
                 ticket = self._waiters.ticket()
-            ticket.acquire()
+            self._waiters.wait(ticket)
 
     def __iter__(self) -> Iterator[T]:
         while True:
@@ -286,4 +298,4 @@ class Scope:
                 if self._stopped and deadline == math.inf:
                     deadline = time.monotonic() + self._grace_s
                     left = self._grace_s
-            ticket.acquire(timeout=-1 if left == math.inf else left)
+            self._waiters.wait(ticket, left)
