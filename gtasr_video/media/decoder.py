@@ -74,6 +74,8 @@ class Decoder:
         self.first_dts: int | None = None
         self._open()
         self.facts = _facts(self._container, self._stream)
+        # AVI stores decoding times only; what comes as pts are guesses, later than the sound by the reordering.
+        self._guessed_pts = self.facts.container == "avi"
 
     def _open(self) -> None:
         self._container: InputContainer = open_input(self.path)
@@ -111,7 +113,7 @@ class Decoder:
         for packet in self._readable():
             if self._packets_in == 0:
                 self.first_dts = packet.dts
-            if packet.pts is not None:
+            if packet.pts is not None and not self._guessed_pts:
                 self.first_dts = None
             self._packets_in += packet.size > 0 and not packet.is_discard
             try:
@@ -122,6 +124,8 @@ class Decoder:
             for frame in decoded:
                 self._frames_out += 1
                 self.corrupt += frame.is_corrupt
+                if self._guessed_pts:
+                    frame.pts = None
                 yield frame
 
     def _readable(self) -> Iterator[Packet]:
