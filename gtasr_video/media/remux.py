@@ -216,6 +216,9 @@ def _refusal(stream: Stream, form: Container, has_chapters: bool) -> str | None:
         return "it lists the chapters, which are copied" if chapter_track else "data streams are not carried"
     if kind == "attachment":
         return None if form.muxer == "matroska" else f"{form.muxer} cannot hold attachments"
+    context: Any = stream.codec_context
+    if context is None:
+        return "FFmpeg knows no decoder for it, without which it cannot be described to the output"
     if form.muxer == "mpegts" and codec_name(stream) not in _TS_CODECS:
         return f"{form.muxer} cannot hold {codec_name(stream)}"
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -14,7 +15,7 @@ from av.container import InputContainer
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
-from gtasr_video.errors import InputError
+from gtasr_video.errors import InputError, UsageError
 
 # Formats that are files of media. Left out on purpose: playlists and scripts that make FFmpeg open other files or
 # addresses (hls, dash, concat, imf, sdp, ...), devices, and text that it would render (tty, ...).
@@ -31,6 +32,7 @@ Packet: TypeAlias = "av.Packet[Any]"
 _GENERATE_PTS: Final = 0x0001  # AVFMT_FLAG_GENPTS
 # Largest picture that is decoded; a header that claims more is a mistake or an attack.
 MAX_PIXELS: Final = 16384 * 16384
+_ADDRESS: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")  # pathlib makes one slash of two
 _PLAYLISTS: Final = {
     b"#EXTM3U": "an HLS or M3U playlist",
     b"ffconcat version": "a concat script",
@@ -42,6 +44,7 @@ _PLAYLISTS: Final = {
 
 def check_file(path: Path) -> None:
     """Raise InputError unless `path` is a regular file that is not empty, can be read, and is no playlist."""
+    refuse_address(path, "read")
     try:
         mode = path.stat()
         head = b""
@@ -61,6 +64,13 @@ def check_file(path: Path) -> None:
     kind = _playlist_kind(head)
     if kind is not None:
         raise InputError(f"{path} is {kind}, which may lead to other files; give the media file itself")
+
+
+def refuse_address(path: Path, verb: str) -> None:
+    """Raise UsageError if `path` is an address rather than a file; its text may hold a key and is not repeated."""
+    found = _ADDRESS.match(str(path))
+    if found and not path.parent.exists():
+        raise UsageError(f"cannot {verb} {found.group(1)}: addresses, only local files")
 
 
 def _playlist_kind(head: bytes) -> str | None:

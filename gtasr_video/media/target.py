@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from gtasr_video.errors import OutputError, UsageError
+from gtasr_video.media.source import refuse_address
 
 _NO_SPACE = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}
 
@@ -21,6 +22,7 @@ class Target:
     """
 
     def __init__(self, path: Path, *, overwrite: bool, inputs: tuple[Path, ...] = ()) -> None:
+        refuse_address(path, "write")
         self.path, self._overwrite = path, overwrite
         self.part = path.with_name(f"{path.stem}.part{path.suffix}")
         for source in inputs:
@@ -38,7 +40,7 @@ class Target:
         if not self.path.parent.is_dir():
             raise OutputError(f"there is no folder {self.path.parent} for the output; make it first")
         if self.path.exists() and not self._overwrite:
-            raise OutputError(f"{self.path} exists; use -y to replace it")
+            raise OutputError(f"{self.path} exists; use -y (in Python overwrite=True) to replace it")
 
     def _claim(self) -> int:
         """Create the part file, or take over one that a dead process left, and lock it."""

@@ -12,7 +12,7 @@ import av
 import pytest
 import torch
 
-from gtasr_video.errors import InputError, describe
+from gtasr_video.errors import InputError, UsageError, describe
 from gtasr_video.frames import Frame
 from gtasr_video.media import Reader
 from gtasr_video.media import source as source_module
@@ -497,9 +497,16 @@ def test_ffmpeg_itself_refuses_playlists_and_other_protocols(tmp_path: Path, mon
         assert opened.format.name == "hls"  # FFmpeg would follow it if it were let
     with pytest.raises(InputError, match="not a media file"):
         Reader(playlist)
-    for address in ("http://127.0.0.1:9/a.mp4", "concat:a.ts|b.ts", "subfile,,start,0,end,9,,:a.mp4"):
+    for address in ("concat:a.ts|b.ts", "subfile,,start,0,end,9,,:a.mp4"):
         with pytest.raises(InputError):
             Reader(address)
+
+
+def test_addresses_are_refused_without_repeating_their_keys() -> None:
+    for address in ("rtmp://host/live/secret", "https://user:secret@host/a.mp4"):
+        with pytest.raises(UsageError) as caught:
+            Reader(address)
+        assert "secret" not in describe(caught.value)
 
 
 def test_odd_names_are_only_names(tmp_path: Path) -> None:
