@@ -40,7 +40,7 @@ class Target:
         if not self.path.parent.is_dir():
             raise OutputError(f"there is no folder {self.path.parent} for the output; make it first")
         if self.path.exists() and not self._overwrite:
-            raise OutputError(f"{self.path} exists; use -y (in Python overwrite=True) to replace it")
+            raise OutputError(f"{self.path} exists; use -y to replace it")
 
     def _claim(self) -> int:
         """Create the part file, or take over one that a dead process left, and lock it."""
