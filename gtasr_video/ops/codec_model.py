@@ -38,6 +38,7 @@ class Constants:
     mean_step                step of a block's mean in a key picture, where its neighbours would predict it
     adaptive                 strength of x264's adaptive quantisation: adaptive * (log2(energy) - 14.427)
     smooth                   strength of the edge filter, 1 as in the standard
+    vector                   price of a block's own motion vector, in units of x264's lambda
     search                   reach of the motion search in pixels
     """
 
@@ -52,6 +53,7 @@ class Constants:
     mean_step: float = 1.0
     adaptive: float = 1.0397
     smooth: float = 1.0
+    vector: float = 0.1
     search: int = 3
 
 
@@ -77,8 +79,8 @@ def codec_model(clips: Tensor, codecs: Sequence[Codec], constants: Constants = F
     quality = _Quality.of(codecs, constants, clips.device)
     coded: dict[int, _Planes] = {}
     for number, kind, references in _order(len(source), b_frames=codecs[0].b_frames):
-        rough = _code(source[number], [coded[r] for r in references], quality, kind)
-        coded[number] = _smooth(rough, quality, kind)
+        rough, changed = _code(source[number], [coded[r] for r in references], quality, kind)
+        coded[number] = _smooth(rough, changed, quality, kind)
     frames = torch.stack([_to_rgb(coded[n]) for n in range(len(source))], dim=1)
     return frames[..., :height, :width].round_().clamp_(0, 255).to(torch.uint8)
 
@@ -112,6 +114,10 @@ class _Quality:
         offset: float = getattr(self.constants, kind)
         return (self.constants.slope * (self.factor - 23) + 23 + offset).clamp(0, 51)
 
+    def price(self, kind: str) -> Tensor:
+        """Return what a vector costs (B, 1, 1, 1), in mean difference a pixel: x264's lambda times some bits."""
+        return self.constants.vector * torch.exp2((self.parameter(kind) - 12) / 6)
+
     def step(self, y: Tensor, kind: str) -> Tensor:
         """Return the quantiser step of each 16 x 16 macroblock (B, 1, H/16, W/16): finer where there is little."""
         energy = (F.avg_pool2d(y * y, 16) - F.avg_pool2d(y, 16).square()).clamp_min(0) * 256
@@ -134,15 +140,18 @@ def _to_rgb(planes: _Planes) -> Tensor:
     return torch.cat((r, (y - 0.299 * r - 0.114 * b) / 0.587, b), dim=1) / _FULL_TO_VIDEO
 
 
-def _code(source: _Planes, references: Sequence[_Planes], quality: _Quality, kind: str) -> _Planes:
-    """Return `source` as a decoder sees it after prediction from `references` and quantisation."""
+def _code(source: _Planes, references: Sequence[_Planes], quality: _Quality, kind: str) -> tuple[_Planes, Tensor]:
+    """Return `source` as a decoder sees it after prediction from `references` and quantisation, and which blocks of
+    8 x 8 luma are not just predicted (B, 1, H/8, W/8)."""
     step = quality.step(source.y, kind)
     if references:
-        guess = _predict(source, references, quality.constants.search)
+        guess = _predict(source, references, quality.constants.search, quality.price(kind))
     else:
         guess = _Planes(torch.zeros_like(source.y), torch.zeros_like(source.c))
-    y = guess.y + _quantise(source.y - guess.y, step, quality.constants, key=not references)
-    return _Planes(y, guess.c + _quantise(source.c - guess.c, step, quality.constants, key=not references))
+    y = _quantise(source.y - guess.y, step, quality.constants, key=not references)
+    c = _quantise(source.c - guess.c, step, quality.constants, key=not references)
+    changed = F.max_pool2d(y.abs(), _BLOCK) if references else torch.ones_like(y[..., ::_BLOCK, ::_BLOCK])
+    return _Planes(guess.y + y, guess.c + c), (changed > 1e-3).float()
 
 
 @lru_cache(maxsize=8)
@@ -177,14 +186,16 @@ def _quantise(x: Tensor, step: Tensor, constants: Constants, *, key: bool) -> Te
     return back.reshape(batch, channels, height, width)
 
 
-def _predict(source: _Planes, references: Sequence[_Planes], reach: int) -> _Planes:
+def _predict(source: _Planes, references: Sequence[_Planes], reach: int, price: Tensor) -> _Planes:
     """Return the best prediction of each 8 x 8 block: from one reference, from the mean of two, or its own mean."""
-    options = [_moved(r, _search(source.y, r.y, reach)) for r in references]
+    options = [_moved(r, _search(source.y, r.y, reach, price)) for r in references]
     if len(options) == 2:
         first, second = options
         options.append(_Planes((first.y + second.y) / 2, (first.c + second.c) / 2))
     options.append(_Planes(_flat(source.y, _BLOCK), _flat(source.c, _BLOCK // 2)))
     costs = torch.cat([F.avg_pool2d((source.y - o.y).abs(), _BLOCK) for o in options], dim=1)
+    # A block that is not predicted costs many bits: only where something new has come into view.
+    costs[:, -1] = 2 * costs[:, -1] + 4
     best = costs.argmin(dim=1, keepdim=True).float()
     y, c = options[0].y, options[0].c
     for number, other in enumerate(options[1:], 1):
@@ -201,30 +212,35 @@ def _flat(x: Tensor, block: int) -> Tensor:
     return _grow(F.avg_pool2d(x, block), block)
 
 
-def _search(y: Tensor, reference: Tensor, reach: int) -> Tensor:
+def _search(y: Tensor, reference: Tensor, reach: int, price: Tensor) -> Tensor:
     """Return the motion (B, 2, H/8, W/8), x then y, by which each block of `y` is found in `reference`.
 
-    All whole-pixel vectors up to `reach`, then the half-pixel ones about the best.
+    All whole-pixel vectors up to `reach`, then the half-pixel ones about the best. `price` (B, 1, 1, 1) is what bits
+    for a vector of its own cost a block, in mean difference a pixel.
     """
     height, width = y.shape[-2:]
     wide = F.pad(reference, (reach,) * 4, mode="replicate")
     views = wide.unfold(2, height, 1).unfold(3, width, 1)[:, 0]
-    gaps = (views - y.unsqueeze(1)).abs().flatten(1, 2)
-    costs = F.avg_pool2d(gaps, _BLOCK)
     side = 2 * reach + 1
-    # A vector of zero costs no bits, and is taken unless another is clearly better.
-    costs[:, side * reach + reach] -= 0.5
-    best = costs.argmin(dim=1)
+    best = _cheapest((views - y.unsqueeze(1)).abs().flatten(1, 2), side * reach + reach, price)
     motion = torch.stack((best % side - reach, best // side - reach), dim=1).float()
-    return _refined(y, reference, motion)
-
-
-def _refined(y: Tensor, reference: Tensor, motion: Tensor) -> Tensor:
     steps = motion.new_tensor([(a, b) for b in (0.0, -0.5, 0.5) for a in (0.0, -0.5, 0.5)])
     trials = (motion.unsqueeze(1) + steps.view(1, 9, 2, 1, 1)).flatten(0, 1)
     moved = _fetch(reference.repeat_interleave(9, dim=0), trials, _BLOCK)
-    costs = F.avg_pool2d((moved - y.repeat_interleave(9, dim=0)).abs(), _BLOCK).unflatten(0, (-1, 9))[:, :, 0]  # type: ignore[no-untyped-call]
-    return motion + steps[costs.argmin(dim=1)].permute(0, 3, 1, 2)
+    gaps = (moved - y.repeat_interleave(9, dim=0)).abs().view(-1, 9, height, width)
+    return motion + steps[_cheapest(gaps, 0, price / 2)].permute(0, 3, 1, 2)
+
+
+def _cheapest(gaps: Tensor, still: int, price: Tensor) -> Tensor:
+    """Return the number of the best of N candidates (B, N, H, W) for each block: (B, H/8, W/8).
+
+    Standing still (number `still`) and what suits the whole picture best are free.
+    """
+    costs = F.avg_pool2d(gaps, _BLOCK)
+    costs = costs + F.avg_pool2d(costs, 3, stride=1, padding=1, count_include_pad=False)
+    common = costs.mean(dim=(2, 3)).argmin(dim=1).view(-1, 1, 1, 1)
+    numbers = torch.arange(costs.shape[1], device=costs.device).view(1, -1, 1, 1)
+    return (costs + price * ((numbers != still) & (numbers != common))).argmin(dim=1)
 
 
 def _moved(reference: _Planes, motion: Tensor) -> _Planes:
@@ -242,28 +258,54 @@ def _fetch(x: Tensor, motion: Tensor, block: int) -> Tensor:
     return F.grid_sample(x, grid, mode=mode, padding_mode="border", align_corners=False)
 
 
-def _smooth(picture: _Planes, quality: _Quality, kind: str) -> _Planes:
-    """Smooth the edges of blocks as H.264's loop filter does: only steps too small to be the picture's own."""
-    parameter = quality.parameter(kind)
-    strength = quality.smooths * quality.constants.smooth
-    alpha = 0.8 * (torch.exp2(parameter / 6) - 1) * strength
-    beta = (0.5 * parameter - 7) * strength
-    limit = (0.1 * torch.exp2((parameter - 17) / 6) + (1.0 if kind == "key" else 0.0)) * strength
+@dataclass(frozen=True, slots=True)
+class _Filter:
+    """H.264's loop filter for one picture: thresholds (B, 1, 1, 1), and whether edges get its strong form."""
 
-    def both_ways(x: Tensor) -> Tensor:
-        x = _smooth_columns(x, alpha, beta, limit)
-        return _smooth_columns(x.transpose(-1, -2), alpha, beta, limit).transpose(-1, -2)
+    alpha: Tensor
+    beta: Tensor
+    limit: Tensor
+    strong: bool
 
-    return _Planes(both_ways(picture.y), both_ways(picture.c))
+    @classmethod
+    def of(cls, quality: _Quality, kind: str) -> _Filter:
+        parameter = quality.parameter(kind)
+        strength = quality.smooths * quality.constants.smooth
+        alpha = 0.8 * (torch.exp2(parameter / 6) - 1) * strength
+        beta = (0.5 * parameter - 7) * strength
+        limit = (0.1 * torch.exp2((parameter - 17) / 6) + 1) * strength
+        return cls(alpha, beta, limit, kind == "key")
+
+    def columns(self, x: Tensor, changed: Tensor) -> Tensor:
+        """Smooth (B, C, H, W) across the vertical edges of its blocks of 8, where a step is too small to be the
+        picture's own and a block beside it is `changed` (B, 1, H/8, W/8)."""
+        edges = x.shape[-1] // _BLOCK - 1
+        p2, p1, p0, q0, q1, q2 = (x[..., _BLOCK + n :: _BLOCK][..., :edges] for n in range(-3, 3))
+        weak = ((p0 - q0).abs() < self.alpha) & ((p1 - p0).abs() < self.beta) & ((q1 - q0).abs() < self.beta)
+        beside = torch.maximum(changed[..., 1:], changed[..., :-1]).repeat_interleave(_BLOCK, dim=-2) > 0
+        change = (((q0 - p0) * 4 + (p1 - q1)) / 8).clamp(-self.limit, self.limit)
+        smoothed = x.clone()
+        for at, value in ((-1, p0 + change), (0, q0 - change)):
+            self._put(smoothed, at, value, weak & beside)
+        if self.strong:
+            flat = weak & ((p0 - q0).abs() < self.alpha / 4 + 2)
+            inner = ((-1, (p2 + 2 * p1 + 2 * p0 + 2 * q0 + q1) / 8), (0, (p1 + 2 * p0 + 2 * q0 + 2 * q1 + q2) / 8))
+            for at, value in (*inner, (-2, (p2 + p1 + p0 + q0) / 4), (1, (p0 + q0 + q1 + q2) / 4)):
+                self._put(smoothed, at, value, flat)
+        return smoothed
+
+    @staticmethod
+    def _put(x: Tensor, at: int, value: Tensor, where: Tensor) -> None:
+        target = x[..., _BLOCK + at :: _BLOCK][..., : value.shape[-1]]
+        target.copy_(torch.where(where, value, target))
 
 
-def _smooth_columns(x: Tensor, alpha: Tensor, beta: Tensor, limit: Tensor) -> Tensor:
-    edges = x.shape[-1] // _BLOCK - 1
-    p1, p0, q0, q1 = (x[..., _BLOCK + n :: _BLOCK][..., :edges] for n in (-2, -1, 0, 1))
-    weak = ((p0 - q0).abs() < alpha) & ((p1 - p0).abs() < beta) & ((q1 - q0).abs() < beta)
-    change = ((q0 - p0) * 4 + (p1 - q1)) / 8
-    change = change.clamp(-limit, limit) * weak
-    smoothed = x.clone()
-    smoothed[..., _BLOCK - 1 :: _BLOCK][..., :edges] += change
-    smoothed[..., _BLOCK::_BLOCK] -= change
-    return smoothed
+def _smooth(picture: _Planes, changed: Tensor, quality: _Quality, kind: str) -> _Planes:
+    """Smooth the edges of blocks in both directions; what is held is left alone, or it would melt."""
+    edge = _Filter.of(quality, kind)
+
+    def both_ways(x: Tensor, where: Tensor) -> Tensor:
+        x = edge.columns(x, where)
+        return edge.columns(x.transpose(-1, -2), where.transpose(-1, -2)).transpose(-1, -2)
+
+    return _Planes(both_ways(picture.y, changed), both_ways(picture.c, F.max_pool2d(changed, 2)))

@@ -42,10 +42,11 @@ class DataSettings:
     frames               frames a clip; 1 for single pictures
     still_motion_share   clips filmed from stills rather than taken from videos, where the data hold both
     crops_per_clip       crops taken from one degraded clip, so that one codec round trip serves several
-    region               side of the degraded clip in LR pixels; 0: 2.5 crops for single frames, 2 for clips
+    region               side of the degraded clip in LR pixels; 0: 2 crops for single frames, 1.5 for clips
     lead                 extra frames encoded around a clip, so that it is seldom the codec's first picture
     short_side           larger pictures are shrunk to this short side when they are read
     memory_gb            decoded material held in memory, in GiB; what is beyond is read from disk when drawn
+    cache                folder in which decoded material is kept, so that other runs start at once; empty for none
     shrink               share of clips whose source is shrunk by up to 2 for a sharper truth, where it is large enough
     colour, light        share of clips with varied colours; with light that changes over the clip
     codec                real encoders (``real``), a model of them (``model``), or ``auto``: real on the CPU with PyAV
@@ -61,6 +62,7 @@ class DataSettings:
     lead: int = 2
     short_side: int = 1620
     memory_gb: float = 6.0
+    cache: str = ""
     shrink: float = 0.5
     colour: float = 0.2
     light: float = 0.1
@@ -75,7 +77,7 @@ class DataSettings:
     @property
     def wanted(self) -> int:
         """Side in LR pixels of the region to degrade."""
-        return self.region or round(self.crop * (2.5 if self.frames == 1 else 2.0))
+        return self.region or round(self.crop * (2.0 if self.frames == 1 else 1.5))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,7 @@ class ClipSource:
             short_side=settings.short_side,
             memory=int(settings.memory_gb * 2**30),
             device=device,
+            cache=Path(settings.cache) if settings.cache else None,
         )
         self._ready: dict[int, _Group] = {}
         self._select()
@@ -200,7 +203,12 @@ class ClipSource:
         return draw_zoom(item.size, least, self.settings.crop * self.settings.scale, rng)
 
     def _region(self, item: Item, zoom: float) -> tuple[int, int]:
-        return region_of(item.size, self.settings.wanted, self.settings.crop, self.settings.scale, zoom)
+        """Size in HR pixels of the region to degrade. On a device all are alike, so that they can be coded together;
+        what a picture lacks is mirrored."""
+        settings = self.settings
+        if self.device.type != "cpu":
+            return settings.wanted * settings.scale, settings.wanted * settings.scale
+        return region_of(item.size, settings.wanted, settings.crop, settings.scale, zoom)
 
     def _pick(self, items: Sequence[Item], rng: np.random.Generator) -> Item:
         return items[int(rng.choice(len(items), p=self._chances[id(items)]))]

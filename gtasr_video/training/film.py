@@ -89,7 +89,7 @@ class _Source:
     @classmethod
     def of(cls, layer: Layer, size: tuple[int, int]) -> _Source:
         low, high = _reach(layer.poses, size)
-        part = _window(layer.picture, low, high)
+        part = window(layer.picture, low[1], low[0], high[1] - low[1], high[0] - low[0])[None].float().div_(255)
         if layer.zoom > 1:
             # Several picture pixels make one of the frame: blur first, or fine texture would crawl as it moves.
             part = blur(part, Blur((0.45 * math.sqrt(layer.zoom**2 - 1),) * 2))
@@ -97,15 +97,18 @@ class _Source:
         return cls(part, moved, low, layer)
 
 
-def _window(picture: Tensor, low: tuple[int, int], high: tuple[int, int]) -> Tensor:
-    """Return the pixels of (3, H, W) uint8 from `low` to before `high` (x, y) as floats, mirrored beyond its edges."""
-    for dim, start, stop in ((1, low[1], high[1]), (2, low[0], high[0])):
-        picture = picture.index_select(dim, _mirrored(start, stop, picture.shape[dim]).to(picture.device))
-    return picture[None].float().div_(255)
+def window(x: Tensor, top: int, left: int, height: int, width: int) -> Tensor:
+    """Return a window of (..., H, W), mirrored beyond its edges as often as needed; a view where it lies inside."""
+    rows, columns = x.shape[-2:]
+    if top >= 0 and left >= 0 and top + height <= rows and left + width <= columns:
+        return x[..., top : top + height, left : left + width]
+    for dim, start, count in ((-2, top, height), (-1, left, width)):
+        x = x.index_select(dim, _mirrored(start, start + count, x.shape[dim]).to(x.device))
+    return x
 
 
 def _mirrored(start: int, stop: int, size: int) -> Tensor:
-    """Return the numbers start..stop - 1 thrown back from 0 and from size - 1, as often as needed."""
+    """Return the numbers start..stop - 1 thrown back from 0 and from size - 1."""
     period = max(2 * (size - 1), 1)
     folded = torch.arange(start, stop).remainder(period)
     return torch.minimum(folded, period - folded).clamp(max=size - 1)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gtasr_video.ops.resize import bicubic
-from gtasr_video.training.film import Footage, Layer, Part, film
+from gtasr_video.training.film import Footage, Layer, Part, film, window
 from gtasr_video.training.library import Item, detail_within
 from gtasr_video.training.motion import CameraPath, MotionSettings, draw_path, draw_steps
 
@@ -30,21 +30,21 @@ def region_of(size: tuple[int, int], wanted: int, crop: int, scale: int, zoom: f
     return height, width
 
 
-def place(item: Item, window: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
-    """Return top and left of a window in `item`: of a few looks, the one with the most to see."""
-    looks = [tuple(int(rng.integers(max(side - cut, 0) + 1)) for side, cut in zip(item.size, window, strict=True))]
-    for _ in range(_LOOKS - 1):
-        looks.append(
-            tuple(int(rng.integers(max(side - cut, 0) + 1)) for side, cut in zip(item.size, window, strict=True))
-        )
-    top, left = max(looks, key=lambda at: detail_within(item, (at[0], at[1], *window)))
+def place(item: Item, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
+    """Return top and left of a window in `item`: of a few looks, the one with the most to see.
+
+    A window larger than the item lies about its middle.
+    """
+    spare = [side - cut for side, cut in zip(item.size, size, strict=True)]
+    looks = [tuple(int(rng.integers(s + 1)) if s > 0 else s // 2 for s in spare) for _ in range(_LOOKS)]
+    top, left = max(looks, key=lambda at: detail_within(item, (max(at[0], 0), max(at[1], 0), *size)))
     return top, left
 
 
 def draw_zoom(size: tuple[int, int], least: float, smallest: int, rng: np.random.Generator) -> float:
     """Return pixels of the source per HR pixel, from `least` to 2, as far as `smallest` HR pixels still fit."""
     most = min(_MOST_ZOOM, min(size) / smallest)
-    return rng.uniform(least, most) if most > least else max(1.0, most)
+    return rng.uniform(least, most) if most > least else max(1.0, min(least, most))
 
 
 def excerpt(
@@ -53,25 +53,23 @@ def excerpt(
     """Take `frames` frames of a video (or all it has), forwards or backwards, shrunk by `zoom` to `region`."""
     frames = min(frames, item.frames)
     start = int(rng.integers(item.frames - frames + 1))
-    window = round(region[0] * zoom), round(region[1] * zoom)
-    top, left = place(item, window, rng)
-    clip = item.read(start, frames)[..., top : top + window[0], left : left + window[1]].to(device)
+    size = round(region[0] * zoom), round(region[1] * zoom)
+    clip = window(item.read(start, frames), *place(item, size, rng), *size).to(device)
     clip = clip.flip(0) if rng.random() < 0.5 else clip
     truth = clip.float().div_(255)
-    return Footage(truth if window == region else bicubic(truth, region).clamp_(0, 1))
+    return Footage(truth if size == region else bicubic(truth, region).clamp_(0, 1))
 
 
 def stepped(
     item: Item, frames: int, region: tuple[int, int], zoom: float, rng: np.random.Generator, device: torch.device
 ) -> Footage:
     """Pan over a picture by whole pixels: all that single frames need, as fast as slicing."""
-    room = [min(16, int(side / zoom) - cut) for side, cut in zip(item.size, region, strict=True)]
+    room = [max(0, min(16, int(side / zoom) - cut)) for side, cut in zip(item.size, region, strict=True)]
     steps = draw_steps(frames, (room[0], room[1]), rng)
     reach = region[0] + int(steps[:, 0].max()), region[1] + int(steps[:, 1].max())
-    window = min(item.size[0], round(reach[0] * zoom)), min(item.size[1], round(reach[1] * zoom))
-    top, left = place(item, window, rng)
-    picture = item.read(0, 1)[..., top : top + window[0], left : left + window[1]].to(device).float().div_(255)
-    picture = picture if window == reach else bicubic(picture, reach).clamp_(0, 1)
+    size = round(reach[0] * zoom), round(reach[1] * zoom)
+    picture = window(item.read(0, 1), *place(item, size, rng), *size).to(device).float().div_(255)
+    picture = picture if size == reach else bicubic(picture, reach).clamp_(0, 1)
     return Footage(torch.cat([picture[..., y : y + region[0], x : x + region[1]] for y, x in steps]))
 
 
@@ -98,8 +96,8 @@ def _background(
     poses = path.poses(region, zoom)
     swing = poses[:, :2, 2] - poses[len(poses) // 2, :2, 2]
     low, high = swing.min(axis=0), swing.max(axis=0)
-    window = tuple(int(region[n] * zoom + (high - low)[1 - n]) for n in (0, 1))
-    top, left = place(item, (window[0], window[1]), rng)
+    size = int(region[0] * zoom + (high - low)[1]), int(region[1] * zoom + (high - low)[0])
+    top, left = place(item, size, rng)
     corner = poses[len(poses) // 2] @ np.array([0.0, 0.0, 1.0])
     shift = np.eye(3)
     shift[:2, 2] = np.array([left, top]) - low - corner[:2] / corner[2]

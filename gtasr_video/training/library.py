@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from gtasr_video.errors import InputError, TrainingError
+from gtasr_video.training.cache import DecodedCache
 from gtasr_video.training.files import find_files, kind_of
 from gtasr_video.training.pictures import read_picture
 from gtasr_video.training.shards import Shard
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("gtasr_video")
 _CELL = 32
 _OPEN_FILES = 8
+_CPU = torch.device("cpu")
 _AT_ONCE = 32
 
 
@@ -174,6 +177,7 @@ class _Reading:
     short_side: int
     memory: int
     device: torch.device
+    cache: DecodedCache
 
 
 def load_library(
@@ -182,16 +186,18 @@ def load_library(
     minimum: int,
     short_side: int,
     memory: int,
-    device: torch.device = torch.device("cpu"),  # noqa: B008
+    device: torch.device = _CPU,
+    cache: Path | None = None,
     threads: int = 2,
 ) -> Library:
     """Read everything under `paths`; what is corrupt, or smaller than `minimum` pixels, is named once and skipped.
 
     short_side   larger pictures are shrunk to this many pixels along their short side
     memory       bytes of decoded material to hold on `device`; what is beyond is read from its file when drawn
+    cache        folder in which decoded material is kept for other runs
     Raises TrainingError if nothing usable is left.
     """
-    reading = _Reading(minimum, short_side, memory, device)
+    reading = _Reading(minimum, short_side, memory, device, DecodedCache(cache))
     found: list[Item] = []
     skipped: list[Skipped] = []
     files = find_files(paths)
@@ -238,7 +244,8 @@ def _checked(item: Item, reading: _Reading) -> Item | Skipped:
 
 
 def _read_picture(path: Path, reading: _Reading) -> Item:
-    picture = read_picture(path, reading.short_side)
+    side = reading.short_side
+    picture = reading.cache.fetch(path, f"picture {side}", lambda: read_picture(path, side))
     if picture.numel() > reading.memory:
         return PictureOnDisk(path, (int(picture.shape[1]), int(picture.shape[2])), reading.short_side)
     return _in_memory(str(path), picture[None], reading)
@@ -254,7 +261,7 @@ def _read_video(path: Path, reading: _Reading) -> Item:
     if not file.pts or len(file.pts) * frame <= reading.memory:
         # Without timestamps there is no random access: as many frames as fit, from the first on.
         limit = 0 if file.pts else max(1, reading.memory // max(frame, 1))
-        return _in_memory(str(path), read_clip(path, limit), reading)
+        return _in_memory(str(path), reading.cache.fetch(path, f"{limit}", lambda: read_clip(path, limit)), reading)
     return VideoOnDisk(replace(file, decord=decord_agrees(file)))
 
 
@@ -263,7 +270,8 @@ def _read_shard(path: Path, reading: _Reading) -> Iterator[Item | Skipped]:
     for entry in shard.entries:
         name = f"{path}:{entry.member}"
         try:
-            yield _checked(_in_memory(name, shard.read(entry), reading), reading)
+            data = reading.cache.fetch(path, entry.sha256, partial(shard.read, entry))
+            yield _checked(_in_memory(name, data, reading), reading)
         except InputError as error:
             yield Skipped(name, str(error).removeprefix(f"{name}: "))
 

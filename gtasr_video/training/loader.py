@@ -1,8 +1,10 @@
-"""Batches in a fixed order, made ahead by worker processes."""
+"""Batches in a fixed order, made ahead by worker processes, or by a thread where they are made on a device."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import queue
+import threading
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import DataLoader, Dataset
@@ -12,6 +14,8 @@ from gtasr_video.training.batches import Batch
 
 if TYPE_CHECKING:
     from gtasr_video.training.clips import ClipSource
+
+_DEVICE_AHEAD = 2
 
 
 class _Numbered(Dataset["Batch | GTASRVideoError"]):
@@ -46,8 +50,8 @@ class _From:
 class Loader:
     """Endless batches of `source`, number `start_index` first; the order does not depend on the workers.
 
-    workers    processes beside this one, which share the decoded material by fork; 0 makes batches here, as does a
-               source on another device than the CPU
+    workers    processes beside this one, which share the decoded material by fork; 0 makes batches when asked. A source
+               on another device than the CPU uses one thread instead, so that the device need not wait for Python.
     prefetch   batches made ahead by each worker
     Raises TrainingError while iterating if a worker dies.
     """
@@ -55,16 +59,19 @@ class Loader:
     def __init__(
         self, source: ClipSource, batch_size: int, start_index: int = 0, workers: int = 1, prefetch: int = 4
     ) -> None:
+        on_cpu = source.device.type == "cpu"
         options: dict[str, Any] = {}
-        if workers and source.device.type == "cpu":
+        if workers and on_cpu:
             options = {"num_workers": workers, "prefetch_factor": prefetch, "multiprocessing_context": "fork"}
         self._loader = DataLoader(
             _Numbered(source, batch_size), batch_size=None, sampler=_From(start_index), collate_fn=_as_is, **options
         )
+        self._in_thread = bool(workers) and not on_cpu
 
     def __iter__(self) -> Iterator[Batch]:
+        items = ahead(iter(self._loader), _DEVICE_AHEAD) if self._in_thread else iter(self._loader)
         try:
-            for item in self._loader:
+            for item in items:
                 if isinstance(item, GTASRVideoError):
                     raise item
                 yield item
@@ -77,3 +84,45 @@ class Loader:
 
 def _as_is(item: Any) -> Any:
     return item
+
+
+def ahead(items: Iterator[Any], depth: int) -> Generator[Any, None, None]:
+    """Yield `items`, up to `depth` of them made ahead by a thread; what it raises is raised here.
+
+    The thread ends with this iterator, also when it is left early.
+    """
+    ready: queue.Queue[tuple[bool, Any]] = queue.Queue(depth)
+    stopped = threading.Event()
+    thread = threading.Thread(target=_make, args=(items, ready, stopped), name="clips", daemon=True)
+    thread.start()
+    try:
+        while True:
+            is_item, value = ready.get()
+            if is_item:
+                yield value
+            elif value is None:
+                return
+            else:
+                raise value
+    finally:
+        stopped.set()
+        _drain(ready)
+        thread.join()
+
+
+def _make(items: Iterator[Any], ready: queue.Queue[tuple[bool, Any]], stopped: threading.Event) -> None:
+    end: BaseException | None = None
+    try:
+        for item in items:
+            ready.put((True, item))
+            if stopped.is_set():
+                return
+    except BaseException as error:
+        end = error
+    ready.put((False, end))
+
+
+def _drain(ready: queue.Queue[tuple[bool, Any]]) -> None:
+    """Make room, so that a thread that waits to put goes on and sees that it is to stop."""
+    while not ready.empty():
+        ready.get_nowait()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +19,7 @@ from gtasr_video.ops.resize import bicubic, enlarge
 from gtasr_video.ops.warp import inside, warp
 from gtasr_video.training.augment import Turn, vary_colour, vary_light
 from gtasr_video.training.clips import Clip, ClipSource, DataSettings, Loader
+from gtasr_video.training.loader import ahead
 from gtasr_video.training.motion import MotionSettings
 from tests.training.material import panning, save_picture, save_video, texture
 
@@ -203,3 +207,21 @@ def test_clips_are_made_on_the_gpu(folder: Path) -> None:
     assert batch.hr.device.type == batch.flow.device.type == "cuda"
     assert batch.hr.shape == (8, 3, 3, 64, 64) and batch.has_flow.any()
     assert torch.equal(batch.lr, there.batch(range(8)).lr)
+
+
+def test_a_thread_makes_ahead_passes_errors_on_and_ends() -> None:
+    before = threading.active_count()
+    assert list(ahead(iter(range(20)), 2)) == list(range(20))
+
+    def failing() -> Iterator[int]:
+        yield 1
+        raise TrainingError("no more")
+
+    made = ahead(failing(), 2)
+    assert next(made) == 1
+    with pytest.raises(TrainingError, match="no more"):
+        next(made)
+    endless = ahead(itertools.count(), 2)
+    assert [next(endless), next(endless)] == [0, 1]
+    endless.close()
+    assert threading.active_count() == before

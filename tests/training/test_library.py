@@ -129,3 +129,34 @@ def test_opencv_reads_the_same_where_pillow_is_missing(folder: Path, monkeypatch
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None)
     with pytest.raises(TrainingError, match=r"gtasr-video\[train\]"):
         read_picture(folder / "stills/a.png")
+
+
+def test_decoded_material_is_kept_and_renewed_when_its_file_changes(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gtasr_video.training import library as module
+
+    kept = tmp_path / "kept"
+
+    def load_kept() -> Library:
+        return load_library(
+            [folder / "stills", folder / "clips"], minimum=64, short_side=1000, memory=2**30, cache=kept
+        )
+
+    first = load_kept()
+    right = module.read_picture
+    monkeypatch.setattr(module, "read_picture", lambda *a: pytest.fail("decoded again"))
+    again = load_kept()
+    assert all(torch.equal(a.read(0, 1), b.read(0, 1)) for a, b in zip(first.stills, again.stills, strict=True))
+    assert torch.equal(first.videos[0].read(0, 8), again.videos[0].read(0, 8))
+    monkeypatch.setattr(module, "read_picture", right)
+    save_picture(folder / "stills/a.png", texture(80, 100, 9))
+    assert load_kept().stills[0].size == (80, 100)
+
+
+def test_a_cache_that_cannot_be_written_is_said_once(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    blocked = folder / "clips/c.mp4/cache"
+    with caplog.at_level(logging.WARNING, "gtasr_video"):
+        library = load_library([folder / "stills"], minimum=64, short_side=1000, memory=2**30, cache=blocked)
+    assert len(library.stills) == 2
+    assert sum("nothing is kept" in r.getMessage() for r in caplog.records) == 1
