@@ -63,6 +63,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
     part = path.with_name(path.name + ".part")
     try:
         save_file(tensors, part, metadata=metadata)
+        part.chmod(0o644)  # safetensors makes it readable for its owner alone
         with part.open("rb") as file:
             os.fsync(file.fileno())
         part.replace(path)
