@@ -1,19 +1,16 @@
-"""What the output is encoded with: codecs, their options, and which container can hold which."""
+"""What the output is encoded with: a request, checked before any work."""
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass, field, replace
-from functools import cache
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
 
-import av
 from av.codec.codec import find_best_pix_fmt_of_list
 
 from gtasr_video.config import nearest
 from gtasr_video.errors import UsageError
 from gtasr_video.frames import PixelLayout, VideoSpec
+from gtasr_video.media.codecs import ALIASES, CODECS, CONTAINERS, WHOLE_TREE, Codec, Container, pixel_formats
 from gtasr_video.media.planes import LAYOUTS
 
 
@@ -44,94 +41,6 @@ class Encoding:
 
 
 @dataclass(frozen=True, slots=True)
-class Codec:
-    """One way to encode: FFmpeg's encoder, what may be asked of it, and how to ask."""
-
-    name: str
-    encoder: str
-    crf: tuple[int, int, int] | None = None  # lowest, highest, default
-    presets: tuple[str, ...] = ()
-    preset: str | None = None
-    preset_option: str = "preset"
-    options: dict[str, str] = field(default_factory=dict)
-    keeps_rgb: bool = False
-    even: bool = False  # takes only whole chroma samples: odd sizes are continued by one row or column
-    smallest: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Container:
-    """A file format: FFmpeg's muxer, the codecs players expect in it (default first), the muxer's options."""
-
-    muxer: str
-    codecs: tuple[str, ...]
-    sound: str = "aac"  # what sound that it cannot hold is encoded to
-    options: dict[str, str] = field(default_factory=dict)
-
-
-_X26X_PRESETS: Final = (
-    *("ultrafast", "superfast", "veryfast", "faster", "fast"),
-    *("medium", "slow", "slower", "veryslow", "placebo"),
-)
-# x264's macroblock tree reads beyond narrower pictures, and the same frames then give other bytes now and then.
-_WHOLE_TREE: Final = 128
-CODECS: Final = {
-    codec.name: codec
-    for codec in (
-        Codec("h264", "libx264", (0, 51, 18), _X26X_PRESETS, "veryfast", even=True),
-        Codec(
-            "h265",
-            "libx265",
-            (0, 51, 20),
-            _X26X_PRESETS,
-            "veryfast",
-            options={"x265-params": "log-level=none"},
-            even=True,
-            smallest=32,  # smaller ones crash inside libx265
-        ),
-        Codec("av1", "libsvtav1", (1, 63, 26), tuple(map(str, range(14))), "8", smallest=16),
-        Codec(
-            "vp9",
-            "libvpx-vp9",
-            (0, 63, 24),
-            tuple(map(str, range(9))),
-            "5",
-            preset_option="cpu-used",
-            options={"b": "0", "deadline": "good", "row-mt": "1"},
-        ),
-        Codec(
-            "prores",
-            "prores_ks",
-            presets=("proxy", "lt", "standard", "hq", "4444", "4444xq"),
-            preset_option="profile",
-        ),
-        Codec("ffv1", "ffv1", options={"level": "3", "slicecrc": "1"}, keeps_rgb=True),
-    )
-}
-_ALIASES: Final = {
-    "hevc": "h265",
-    "x265": "h265",
-    "libx265": "h265",
-    "avc": "h264",
-    "x264": "h264",
-    "libx264": "h264",
-    "libsvtav1": "av1",
-    "libvpx-vp9": "vp9",
-}
-_MP4: Final = Container("mp4", ("h264", "h265", "av1", "vp9"), options={"movflags": "+faststart"})
-_TS: Final = Container("mpegts", ("h264", "h265"))
-CONTAINERS: Final = {
-    ".mp4": _MP4,
-    ".m4v": _MP4,
-    ".mov": Container("mov", ("h264", "h265", "prores"), options={"movflags": "+faststart"}),
-    ".mkv": Container("matroska", ("h264", "h265", "av1", "vp9", "prores", "ffv1")),
-    ".webm": Container("webm", ("vp9", "av1"), sound="libopus"),
-    ".ts": _TS,
-    ".m2ts": replace(_TS, options={"mpegts_m2ts_mode": "1"}),
-}
-
-
-@dataclass(frozen=True, slots=True)
 class Plan:
     """A checked request: everything needed to open the output.
 
@@ -157,7 +66,7 @@ class Plan:
             options["crf"] = str(self.crf)
         if self.preset is not None:
             options[self.codec.preset_option] = self.preset
-        if self.codec.name == "h264" and self.width < _WHOLE_TREE:
+        if self.codec.name == "h264" and self.width < WHOLE_TREE:
             options["mbtree"] = "0"
         if self.spec.layout.log2_chroma_h:
             options["chroma_sample_location"] = self.spec.color.chroma_siting
@@ -199,9 +108,9 @@ def _container_for(path: Path) -> Container:
 def _codec_for(encoding: Encoding, container: Container, path: Path) -> Codec:
     if encoding.codec is None:
         return CODECS[container.codecs[0]]
-    name = _ALIASES.get(encoding.codec.lower(), encoding.codec.lower())
+    name = ALIASES.get(encoding.codec.lower(), encoding.codec.lower())
     if name not in CODECS:
-        hint = nearest(name, [*CODECS, *_ALIASES])
+        hint = nearest(name, [*CODECS, *ALIASES])
         raise UsageError(f"unknown codec '{encoding.codec}'{hint}; use one of {', '.join(CODECS)}")
     if name not in container.codecs:
         suffix = path.suffix.lower()
@@ -238,22 +147,6 @@ def _preset_for(encoding: Encoding, codec: Codec, layout: PixelLayout) -> str | 
         choices = ", ".join(codec.presets)
         raise UsageError(f"{codec.name} has no preset '{encoding.preset}'{hint}; use one of {choices}")
     return encoding.preset
-
-
-def hush(encoder: str) -> None:
-    """Keep `encoder` from writing anything but errors to stderr by itself (SVT-AV1 heeds only the environment)."""
-    if encoder == "libsvtav1":
-        os.environ.setdefault("SVT_LOG", "1")
-
-
-@cache
-def pixel_formats(encoder: str) -> tuple[str, ...]:
-    """Return the pixel formats `encoder` takes that frames here can have. Empty if this build lacks it."""
-    try:
-        formats = av.Codec(encoder, "w").video_formats or ()
-    except (ValueError, av.FFmpegError):
-        return ()
-    return tuple(f.name for f in formats if f.name in LAYOUTS or f.name == "bgr0")
 
 
 def _pixels_for(encoding: Encoding, codec: Codec, source: PixelLayout) -> tuple[PixelLayout, str]:

@@ -13,7 +13,7 @@ import av
 from av.stream import Disposition, Stream
 
 from gtasr_video.media import tags
-from gtasr_video.media.encoding import CODECS, hush
+from gtasr_video.media.codecs import CODECS, hush
 from gtasr_video.media.source import codec_name, open_input, seconds
 
 # FFmpeg lists these on every machine; only opening one tells whether the hardware is there.

@@ -19,7 +19,7 @@ from av.container import OutputContainer
 from av.stream import Discard, Stream
 
 from gtasr_video.media.audio import Reencoder
-from gtasr_video.media.encoding import Container
+from gtasr_video.media.codecs import Container
 from gtasr_video.media.source import Packet, codec_name, is_cover, open_input, packets_of
 
 # What MPEG-TS players know; FFmpeg would mux the rest as private data that nothing can play.

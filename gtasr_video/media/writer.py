@@ -19,11 +19,13 @@ from av.video.stream import VideoStream
 from gtasr_video.errors import GTASRVideoError, OutputError
 from gtasr_video.frames import Frame, VideoSpec
 from gtasr_video.media import tags
-from gtasr_video.media.encoding import Encoding, hush, plan
+from gtasr_video.media.codecs import hush
+from gtasr_video.media.encoding import Encoding, plan
+from gtasr_video.media.packet_times import PacketTimes
 from gtasr_video.media.planes import from_planes
 from gtasr_video.media.reader import Reader
 from gtasr_video.media.remux import SideStreams
-from gtasr_video.media.source import file_url
+from gtasr_video.media.source import Packet, file_url
 from gtasr_video.media.target import Target
 
 _BITEXACT_FILE: Final = 0x0400  # AVFMT_FLAG_BITEXACT: no dates, versions or random numbers in the file
@@ -72,11 +74,8 @@ class Writer:
         self._source = source
         self._origin = source.origin_ticks if source is not None else 0
         self._count = 0
-        self._first_pts = 0
-        self._first_dts: int | None = None
         self._last_pts: int | None = None
-        self._end = Fraction(0)
-        self._durations: dict[int, int] = {}
+        self._times = PacketTimes(by_decoding=self._plan.container.muxer in ("mp4", "mov"))
         self._container: OutputContainer | None = None
         self._side: SideStreams | None = None
         self._target = Target(self.path, overwrite=overwrite, inputs=() if source is None else (source.path,))
@@ -91,6 +90,11 @@ class Writer:
     def spec(self) -> VideoSpec:
         """What frames given to `write` must look like."""
         return self._plan.spec
+
+    @property
+    def _end(self) -> Fraction:
+        """Seconds of the output at which its last frame so far ends."""
+        return self._times.end * self.spec.time_base
 
     def _open(self) -> None:
         """Open encoder and file and write the header, so that what cannot work fails before any work."""
@@ -160,13 +164,10 @@ class Writer:
         packed = plan.pix_fmt == "bgr0"
         picture = from_planes(frame.planes, plan.spec.layout, plan.width, plan.height, packed=packed)
         picture.pts, picture.time_base = pts, self.spec.time_base
-        self._durations[pts] = frame.duration
-        if self._count == 0:
-            self._first_pts = pts
+        self._times.expect(pts, frame.duration)
         self._last_pts = frame.pts
-        self._end = max(self._end, (pts + frame.duration) * self.spec.time_base)
         with self._errors(f"writing failed at frame {self._count}"):
-            self._mux(self._stream.encode(picture))
+            self._mux(self._times.settle(self._stream.encode(picture)))
         self._count += 1
 
     def _check(self, frame: Frame) -> None:
@@ -180,29 +181,13 @@ class Writer:
         if found != wanted or any(plane.dtype != spec.layout.dtype for plane in frame.planes):
             raise OutputError(f"{self.path}: frame {self._count} is {frame!r}, not {spec.layout.name} {wanted}")
 
-    def _mux(self, packets: list[av.Packet[Any]]) -> None:
+    def _mux(self, packets: list[Packet]) -> None:
         """Write encoded packets, each after the sound that comes before it."""
         assert self._container is not None
         for packet in packets:
-            self._set_duration(packet)
             if self._side is not None:
                 self._side.copy_until((packet.dts or 0) * self.spec.time_base)
             self._container.mux(packet)
-
-    def _set_duration(self, packet: av.Packet[Any]) -> None:
-        """Give `packet` its frame's duration; in MP4 give the last one more where the whole would be too short.
-
-        MP4 stores the distances between decoding times, and tools cut the length of the track down to their sum,
-        which falls short of the presentation where pictures are reordered and unevenly spaced.
-        """
-        pts, dts = packet.pts or 0, packet.dts or 0
-        if self._first_dts is None:
-            self._first_dts = dts
-        packet.duration = self._durations.pop(pts, 0)
-        if not self._durations and self._plan.container.muxer in ("mp4", "mov"):
-            end = round(self._end / self.spec.time_base)
-            missing = end - self._first_pts - (dts - self._first_dts)
-            packet.duration = max(packet.duration, min(missing, end - pts))
 
     def finish(self) -> None:
         """Encode what is pending, complete the file and give it its name. Raises OutputError."""
@@ -221,7 +206,7 @@ class Writer:
         self._close_side()
 
     def _complete(self, container: OutputContainer) -> None:
-        self._mux(_with_decoding_times(self._stream.encode(None), self._first_pts))
+        self._mux(self._times.settle_last(self._stream.encode(None)))
         if self._side is not None:
             cut = self._source is not None and self._source.cut_length is not None
             self._side.finish(self._end if cut else None)
@@ -297,19 +282,3 @@ class Writer:
             self.finish()
         else:
             self.abort()
-
-
-def _with_decoding_times(packets: list[av.Packet[Any]], first: int) -> list[av.Packet[Any]]:
-    """Return the last `packets` of a stream that began at `first`, with decoding times that make sense.
-
-    libx265 leaves them uninitialised in streams shorter than its delay, all of which then comes at the end: those
-    become the presentation times in rising order, early enough for each picture.
-    """
-    shown = sorted(packet.pts or 0 for packet in packets)
-    earliest = first - 16 * (shown[-1] - first + 1) if shown else first
-    if all(packet.dts is not None and earliest <= packet.dts <= (packet.pts or 0) for packet in packets):
-        return packets
-    late = max(due - (packet.pts or 0) for due, packet in zip(shown, packets, strict=True))
-    for due, packet in zip(shown, packets, strict=True):
-        packet.dts = due - late
-    return packets

@@ -9,7 +9,8 @@ import pytest
 
 from gtasr_video.errors import UsageError, describe
 from gtasr_video.frames import ColorSpec, VideoSpec
-from gtasr_video.media.encoding import CODECS, CONTAINERS, Encoding, Plan, pixel_formats, plan
+from gtasr_video.media.codecs import CODECS, CONTAINERS, pixel_formats
+from gtasr_video.media.encoding import Encoding, Plan, plan
 from gtasr_video.media.planes import LAYOUTS
 
 

@@ -20,7 +20,7 @@ import torch
 from gtasr_video.errors import GTASRVideoError, OutputError, UsageError, describe
 from gtasr_video.frames import ColorSpec, Frame, VideoSpec
 from gtasr_video.media import Encoding, Reader, Writer
-from gtasr_video.media.encoding import CONTAINERS
+from gtasr_video.media.codecs import CONTAINERS
 from gtasr_video.media.planes import LAYOUTS, to_planes
 from gtasr_video.ops.color import rgb_to_yuv, yuv_to_rgb
 from tests.clips import Picture, Sound, frame_number, make_clip, phone_times, picture_of, sound_of, times

@@ -1,0 +1,116 @@
+"""The codecs and containers that can be written, and what each can hold."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Final
+
+import av
+
+from gtasr_video.media.planes import LAYOUTS
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """One way to encode: FFmpeg's encoder, what may be asked of it, and how to ask."""
+
+    name: str
+    encoder: str
+    crf: tuple[int, int, int] | None = None  # lowest, highest, default
+    presets: tuple[str, ...] = ()
+    preset: str | None = None
+    preset_option: str = "preset"
+    options: dict[str, str] = field(default_factory=dict)
+    keeps_rgb: bool = False
+    even: bool = False  # takes only whole chroma samples: odd sizes are continued by one row or column
+    smallest: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A file format: FFmpeg's muxer, the codecs players expect in it (default first), the muxer's options."""
+
+    muxer: str
+    codecs: tuple[str, ...]
+    sound: str = "aac"  # what sound that it cannot hold is encoded to
+    options: dict[str, str] = field(default_factory=dict)
+
+
+_X26X_PRESETS: Final = (
+    *("ultrafast", "superfast", "veryfast", "faster", "fast"),
+    *("medium", "slow", "slower", "veryslow", "placebo"),
+)
+# x264's macroblock tree reads beyond narrower pictures, and the same frames then give other bytes now and then.
+WHOLE_TREE: Final = 128
+CODECS: Final = {
+    codec.name: codec
+    for codec in (
+        Codec("h264", "libx264", (0, 51, 18), _X26X_PRESETS, "veryfast", even=True),
+        Codec(
+            "h265",
+            "libx265",
+            (0, 51, 20),
+            _X26X_PRESETS,
+            "veryfast",
+            options={"x265-params": "log-level=none"},
+            even=True,
+            smallest=32,  # smaller ones crash inside libx265
+        ),
+        Codec("av1", "libsvtav1", (1, 63, 26), tuple(map(str, range(14))), "8", smallest=16),
+        Codec(
+            "vp9",
+            "libvpx-vp9",
+            (0, 63, 24),
+            tuple(map(str, range(9))),
+            "5",
+            preset_option="cpu-used",
+            options={"b": "0", "deadline": "good", "row-mt": "1"},
+        ),
+        Codec(
+            "prores",
+            "prores_ks",
+            presets=("proxy", "lt", "standard", "hq", "4444", "4444xq"),
+            preset_option="profile",
+        ),
+        Codec("ffv1", "ffv1", options={"level": "3", "slicecrc": "1"}, keeps_rgb=True),
+    )
+}
+ALIASES: Final = {
+    "hevc": "h265",
+    "x265": "h265",
+    "libx265": "h265",
+    "avc": "h264",
+    "x264": "h264",
+    "libx264": "h264",
+    "libsvtav1": "av1",
+    "libvpx-vp9": "vp9",
+}
+_MP4: Final = Container("mp4", ("h264", "h265", "av1", "vp9"), options={"movflags": "+faststart"})
+_TS: Final = Container("mpegts", ("h264", "h265"))
+CONTAINERS: Final = {
+    ".mp4": _MP4,
+    ".m4v": _MP4,
+    ".mov": Container("mov", ("h264", "h265", "prores"), options={"movflags": "+faststart"}),
+    ".mkv": Container("matroska", ("h264", "h265", "av1", "vp9", "prores", "ffv1")),
+    ".webm": Container("webm", ("vp9", "av1"), sound="libopus"),
+    ".ts": _TS,
+    ".m2ts": replace(_TS, options={"mpegts_m2ts_mode": "1"}),
+}
+
+
+def hush(encoder: str) -> None:
+    """Keep `encoder` from writing anything but errors to stderr by itself (SVT-AV1 heeds only the environment)."""
+    if encoder == "libsvtav1":
+        os.environ.setdefault("SVT_LOG", "1")
+
+
+@cache
+def pixel_formats(encoder: str) -> tuple[str, ...]:
+    """Return the pixel formats `encoder` takes that frames here can have. Empty if this build lacks it."""
+    try:
+        formats = av.Codec(encoder, "w").video_formats or ()
+    except (ValueError, av.FFmpegError):
+        return ()
+    return tuple(f.name for f in formats if f.name in LAYOUTS or f.name == "bgr0")
