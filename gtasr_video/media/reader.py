@@ -89,6 +89,7 @@ class Reader:
         self._pix_fmt = first.picture.format.name
         self.display_matrix = tags.display_matrix(first.picture)
         self.spec = _spec_of(first.picture, facts)
+        self._oddities = tuple(tags.oddities(first.picture, self.spec.interlaced))
         self._converter = Converter(
             self.spec.layout, self.spec.width, self.spec.height, full_range=self.spec.color.full_range
         )
@@ -248,6 +249,8 @@ class Reader:
 
     def warnings(self) -> Iterator[str]:
         """Yield one line for each thing in the source that was not as it should be."""
+        for oddity in self._oddities:
+            yield f"{self.path} {oddity}"
         cut_off, claimed = self._truncated_at(), self._stream.length
         if cut_off is not None:
             of = "" if claimed is None else f" of the {float(claimed):.3f} s it claims"

@@ -6,6 +6,7 @@ import logging
 import re
 import struct
 import threading
+from collections.abc import Iterator
 from typing import Any, Final
 
 import av
@@ -63,11 +64,28 @@ def color_of(frame: av.VideoFrame, siting: ChromaSiting) -> ColorSpec:
     return ColorSpec(
         matrix=matrix,
         full_range=full,
-        primaries=frame.color_primaries,
-        transfer=frame.color_trc,
+        primaries=_said(frame.color_primaries),
+        transfer=_said(frame.color_trc),
         chroma_siting=siting,
         matrix_code=code if _MATRIX_OF_CODE.get(code) == matrix else _UNSPECIFIED,
     )
+
+
+def _said(code: int) -> int:
+    """Return an H.273 code, with the reserved ones as unspecified."""
+    return _UNSPECIFIED if code in (0, 3) else code
+
+
+def oddities(frame: av.VideoFrame, interlaced: bool) -> Iterator[str]:
+    """Yield what is said of `frame`'s stream that is not carried on, as the end of a sentence about the file."""
+    form, code = frame.format, frame.colorspace
+    if any(component.is_alpha for component in form.components) and not form.has_palette:
+        yield f"has transparency ({form.name}), which is left out"
+    if code not in _MATRIX_OF_CODE and code != _UNSPECIFIED and not form.is_rgb:
+        used = guess_matrix(frame.width, frame.height)
+        yield f"uses colour matrix {code} of H.273, which is not known here; {used} is used instead"
+    if interlaced:
+        yield "is interlaced; its frames are enlarged as they are, without separating the fields"
 
 
 def matrix_code(color: ColorSpec) -> int:

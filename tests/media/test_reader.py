@@ -173,6 +173,16 @@ def test_other_pictures_are_converted_once_to_the_nearest(
         assert numbers(reader) == list(range(5))
 
 
+def test_what_is_not_carried_on_is_told(tmp_path: Path) -> None:
+    path = make_clip(tmp_path / "a.mkv", codec="ffv1", pix_fmt="yuva420p", frames=1)
+    with Reader(path) as reader:
+        assert [line for line in reader.warnings() if "transparency (yuva420p)" in line]
+    path = make_clip(tmp_path / "b.mp4", pix_fmt="yuv444p", picture=Picture(matrix=8), frames=1)
+    with Reader(path) as reader:
+        assert [line for line in reader.warnings() if "matrix 8 of H.273" in line]
+        assert reader.spec.color.matrix == "bt601"
+
+
 def test_moving_samples_loses_nothing(tmp_path: Path) -> None:
     """NV12 and packed 4:2:2 hold the same samples as their planar kin, only elsewhere."""
     for pix_fmt, planar in (("nv12", "yuv420p"), ("yuyv422", "yuv422p")):
@@ -228,6 +238,7 @@ def test_interlacing_is_noticed(tmp_path: Path) -> None:
     options = {"x264-params": "tff=1"}
     with Reader(make_clip(tmp_path / "i.mp4", picture=Picture(options=options))) as reader:
         assert reader.spec.interlaced
+        assert any("is interlaced" in line for line in reader.warnings())
     with Reader(make_clip(tmp_path / "p.mp4")) as reader:
         assert not reader.spec.interlaced
 

@@ -110,6 +110,19 @@ def test_the_input_is_left_alone() -> None:
     assert all(torch.equal(a, b) for a, b in zip(planes, kept, strict=True))
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize(("name", "bits"), [("yuv420p", 8), ("yuv420p", 10), ("yuv422p", 10), ("gbrp", 8), ("gray", 8)])
+def test_a_gpu_gives_the_same(name: str, bits: int) -> None:
+    form = layout(name, bits)
+    for siting in ("left", "center", "topleft"):
+        color = ColorSpec("rgb" if name == "gbrp" else "bt709", chroma_siting=siting)  # type: ignore[arg-type]
+        planes = random_planes(form, 66, 50)
+        rgb = yuv_to_rgb(tuple(p.cuda() for p in planes), form, color)
+        assert (rgb.cpu() - yuv_to_rgb(planes, form, color)).abs().max() < 1e-5
+        for before, after in zip(planes, rgb_to_yuv(rgb, form, color), strict=True):
+            assert torch.equal(before, after.cpu())
+
+
 # --- against swscale ------------------------------------------------------------------------------------------------
 
 
