@@ -114,6 +114,16 @@ def plane_view(plane: av.video.plane.VideoPlane, dtype: torch.dtype, width: int 
     return lines.flip(0)
 
 
+def is_transparent(frame: av.VideoFrame) -> bool:
+    """Return whether `frame` holds alpha. GIF always decodes to BGRA, so there only used alpha counts."""
+    form = frame.format
+    if form.has_palette or not any(component.is_alpha for component in form.components):
+        return False
+    if form.name != "bgra":
+        return True
+    return bool((plane_view(frame.planes[0], torch.uint8, 4 * frame.width)[:, 3::4] < 255).any())
+
+
 def to_planes(frame: av.VideoFrame, layout: PixelLayout) -> tuple[Tensor, ...]:
     """Return the planes of `frame`, which is in `layout`, sharing its memory: read them, never write them."""
     return tuple(plane_view(frame.planes[i], layout.dtype) for i in range(layout.planes))

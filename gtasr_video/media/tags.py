@@ -13,6 +13,7 @@ import av
 import av.logging
 
 from gtasr_video.frames import ChromaSiting, ColorSpec, Matrix
+from gtasr_video.media.planes import is_transparent
 
 # ITU-T H.273 table 4, the codes FFmpeg calls AVCOL_SPC_*. 240M differs from 709 by less than one 8-bit step.
 _MATRIX_OF_CODE: Final[dict[int, Matrix]] = {
@@ -79,7 +80,7 @@ def _said(code: int) -> int:
 def oddities(frame: av.VideoFrame, interlaced: bool) -> Iterator[str]:
     """Yield what is said of `frame`'s stream that is not carried on, as the end of a sentence about the file."""
     form, code = frame.format, frame.colorspace
-    if any(component.is_alpha for component in form.components) and not form.has_palette:
+    if is_transparent(frame):
         yield f"has transparency ({form.name}), which is left out"
     if code not in _MATRIX_OF_CODE and code != _UNSPECIFIED and not form.is_rgb:
         used = guess_matrix(frame.width, frame.height)
