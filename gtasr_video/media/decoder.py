@@ -65,7 +65,7 @@ class Decoder:
     broken       True if reading stopped at an error before the end of the file
     """
 
-    def __init__(self, path: Path, threads: int | None = None) -> None:
+    def __init__(self, path: Path, threads: int | None = None, facts: StreamFacts | None = None) -> None:
         self.path = path
         self.corrupt = 0
         self.broken = False
@@ -73,7 +73,7 @@ class Decoder:
         self._packets_in = self._frames_out = 0
         self.first_dts: int | None = None
         self._open()
-        self.facts = _facts(self._container, self._stream)
+        self.facts = facts or _facts(self._container, self._stream)
         # AVI stores decoding times only; what comes as pts are guesses, later than the sound by the reordering.
         self._guessed_pts = self.facts.container == "avi"
 
@@ -148,7 +148,7 @@ class Decoder:
         return packet
 
     def _tail(self, last: int) -> Iterator[av.VideoFrame]:
-        careful = Decoder(self.path, threads=1)
+        careful = Decoder(self.path, threads=1, facts=self.facts)
         try:
             careful.seek(last * self.facts.time_base)
             for frame in careful.frames():
