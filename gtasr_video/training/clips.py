@@ -22,7 +22,8 @@ from gtasr_video.training.augment import draw_turn, vary_colour, vary_light
 from gtasr_video.training.batches import Batch, Clip, stack
 from gtasr_video.training.film import Footage
 from gtasr_video.training.footage import draw_zoom, excerpt, filmed, quantised, region_of, stepped
-from gtasr_video.training.library import Item, Library, load_library
+from gtasr_video.training.items import Item
+from gtasr_video.training.library import Library, load_library
 from gtasr_video.training.loader import Loader
 from gtasr_video.training.motion import MotionSettings
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gtasr_video.ops.resize import bicubic
 from gtasr_video.training.film import Footage, Layer, Part, film, window
-from gtasr_video.training.library import Item, detail_within
+from gtasr_video.training.items import Item, detail_within
 from gtasr_video.training.motion import CameraPath, MotionSettings, draw_path, draw_steps
 
 _LOOKS = 3

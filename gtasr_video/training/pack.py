@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -279,9 +280,10 @@ def _encode_clip(piece: _Piece, crf: float) -> _Encoded:
 def _entry(encoded: _Encoded, number: int, origins: Origins) -> Entry:
     piece, origin = encoded.piece, origins.of(encoded.piece.path)
     kind, suffix = ("still", "webp") if kind_of(piece.path) == "picture" else ("clip", "mp4")
+    name = re.sub(r"[^A-Za-z0-9_-]+", "_", piece.path.stem)[:60]
     at = f" from frame {piece.start}" if piece.start else ""
     return Entry(
-        member=f"{number:05d}.{suffix}",
+        member=f"{number:05d}-{name}.{suffix}",
         kind=kind,
         width=encoded.width,
         height=encoded.height,

@@ -11,7 +11,8 @@ import torch
 
 from gtasr_video.errors import InputError, TrainingError
 from gtasr_video.training.files import find_files
-from gtasr_video.training.library import Library, PictureOnDisk, VideoOnDisk, detail_within, load_library
+from gtasr_video.training.items import PictureOnDisk, VideoOnDisk, detail_within
+from gtasr_video.training.library import Library, load_library
 from gtasr_video.training.pictures import read_picture
 from tests.training.material import panning, save_picture, save_video, texture
 

@@ -132,11 +132,13 @@ def test_a_damaged_member_is_named_and_the_rest_used(packed: Path, tmp_path: Pat
     path = tmp_path / "shard-000.tar"
     data = bytearray((packed / "shard-000.tar").read_bytes())
     with tarfile.open(packed / "shard-000.tar") as tar:
-        member = tar.getmember("00001.webp")
+        member = tar.getmember("00001-1.webp")
     data[member.offset_data + 100] ^= 0xFF
     path.write_bytes(bytes(data))
     library_ = library(path)
-    assert [(s.name, s.reason) for s in library_.skipped] == [(f"{path}:00001.webp", "damaged (its checksum differs)")]
+    assert [(s.name, s.reason) for s in library_.skipped] == [
+        (f"{path}:00001-1.webp", "damaged (its checksum differs)")
+    ]
     assert len(library_.stills) == 5
 
 
