@@ -33,27 +33,27 @@ class Constants:
     slope, key, past, both   quantiser parameter = slope * (crf - 23) + 23 + offset of the picture's kind: a key
                              picture, one predicted from the past, one predicted from both sides
     key_rounding, rounding   what is added before quantised values are cut off: 1/2 would round to the nearest
-    decimate                 predicted blocks whose quantised values sum to less are left as predicted
-    fine                     how much coarser the finest frequencies are quantised than the coarsest
-    mean_step                step of a block's mean in a key picture, where its neighbours would predict it
+    decimate                 blocks whose quantised values sum to less are left as predicted
+    colour                   step of the colour planes relative to luma's
+    mean_step                how finely the means of blocks are kept where nothing else predicts them
     adaptive                 strength of x264's adaptive quantisation: adaptive * (log2(energy) - 14.427)
     smooth                   strength of the edge filter, 1 as in the standard
     vector                   price of a block's own motion vector, in units of x264's lambda
     search                   reach of the motion search in pixels
     """
 
-    slope: float = 1.0
-    key: float = 0.0
-    past: float = 0.0
-    both: float = 2.0
-    key_rounding: float = 1 / 3
-    rounding: float = 1 / 6
-    decimate: float = 2.0
-    fine: float = 0.0
-    mean_step: float = 1.0
-    adaptive: float = 1.0397
-    smooth: float = 1.0
-    vector: float = 0.1
+    slope: float = 1.05
+    key: float = -0.1
+    past: float = 3.1
+    both: float = 4.4
+    key_rounding: float = 0.3
+    rounding: float = 0.1
+    decimate: float = 3.4
+    colour: float = 0.65
+    mean_step: float = 0.1
+    adaptive: float = 0.63
+    smooth: float = 2.4
+    vector: float = 0.26
     search: int = 3
 
 
@@ -141,17 +141,27 @@ def _to_rgb(planes: _Planes) -> Tensor:
 
 
 def _code(source: _Planes, references: Sequence[_Planes], quality: _Quality, kind: str) -> tuple[_Planes, Tensor]:
-    """Return `source` as a decoder sees it after prediction from `references` and quantisation, and which blocks of
-    8 x 8 luma are not just predicted (B, 1, H/8, W/8)."""
+    """Return `source` as a decoder sees it after prediction from `references` and quantisation, and the blocks of
+    8 x 8 luma (B, 1, H/8, W/8) that are more than a piece of a reference moved with the rest."""
     step = quality.step(source.y, kind)
+    coarse = _Planes(_surface(source.y, step, quality), _surface(source.c, step, quality))
     if references:
-        guess = _predict(source, references, quality.constants.search, quality.price(kind))
+        guess, alone = _predict(source, coarse, references, quality.constants.search, quality.price(kind))
     else:
-        guess = _Planes(torch.zeros_like(source.y), torch.zeros_like(source.c))
-    y = _quantise(source.y - guess.y, step, quality.constants, key=not references)
-    c = _quantise(source.c - guess.c, step, quality.constants, key=not references)
-    changed = F.max_pool2d(y.abs(), _BLOCK) if references else torch.ones_like(y[..., ::_BLOCK, ::_BLOCK])
-    return _Planes(guess.y + y, guess.c + c), (changed > 1e-3).float()
+        guess, alone = coarse, torch.ones_like(source.y[..., ::_BLOCK, ::_BLOCK], dtype=torch.bool)
+    rounding = quality.constants.rounding if references else quality.constants.key_rounding
+    y = _quantise(source.y - guess.y, step, rounding, quality.constants.decimate)
+    c = _quantise(source.c - guess.c, step * quality.constants.colour, rounding, quality.constants.decimate)
+    coded = F.max_pool2d(y.abs(), _BLOCK) > 1e-3
+    return _Planes(guess.y + y, guess.c + c), (coded | alone).float()
+
+
+def _surface(x: Tensor, step: Tensor, quality: _Quality) -> Tensor:
+    """Return (B, C, H, W) as a smooth surface through the means of its blocks, which are kept `mean_step` times as
+    finely as the rest: what predicting blocks from their neighbours makes of gentle slopes."""
+    means = F.avg_pool2d(x, _BLOCK)
+    unit = F.interpolate(step, size=means.shape[-2:], mode="nearest") * (quality.constants.mean_step / _BLOCK)
+    return F.interpolate((means / unit).round() * unit, size=x.shape[-2:], mode="bilinear", align_corners=False)
 
 
 @lru_cache(maxsize=8)
@@ -163,53 +173,52 @@ def _transform(device: torch.device) -> Tensor:
     return torch.einsum("iy,jx->ijyx", basis, basis).reshape(64, 1, _BLOCK, _BLOCK).float().to(device)
 
 
-def _steps(constants: Constants, *, key: bool, device: torch.device) -> Tensor:
-    """Return the step of each of the 64 frequencies relative to the block's, (1, 64, 1, 1)."""
-    at = torch.arange(_BLOCK, device=device)
-    steps = 1 + constants.fine * (at[:, None] + at[None, :]) / 14
-    if key:
-        steps[0, 0] = constants.mean_step
-    return steps.reshape(1, 64, 1, 1)
-
-
-def _quantise(x: Tensor, step: Tensor, constants: Constants, *, key: bool) -> Tensor:
+def _quantise(x: Tensor, step: Tensor, rounding: float, decimate: float) -> Tensor:
     """Transform (B, C, H, W) by blocks, quantise by the `step` of each macroblock, and transform back."""
     batch, channels, height, width = x.shape
     basis = _transform(x.device)
     blocks = F.conv2d(x.reshape(-1, 1, height, width), basis, stride=_BLOCK)
     step = F.interpolate(step, size=blocks.shape[-2:], mode="nearest").repeat_interleave(channels, dim=0)
-    step = step * _steps(constants, key=key, device=x.device)
-    levels = torch.floor(blocks.abs() / step + (constants.key_rounding if key else constants.rounding))
-    if not key:
-        levels = levels * (levels.sum(dim=1, keepdim=True) >= constants.decimate)
+    levels = torch.floor(blocks.abs() / step + rounding)
+    levels = levels * (levels.sum(dim=1, keepdim=True) >= decimate)
     back = F.conv_transpose2d(blocks.sign() * levels * step, basis, stride=_BLOCK)
     return back.reshape(batch, channels, height, width)
 
 
-def _predict(source: _Planes, references: Sequence[_Planes], reach: int, price: Tensor) -> _Planes:
-    """Return the best prediction of each 8 x 8 block: from one reference, from the mean of two, or its own mean."""
-    options = [_moved(r, _search(source.y, r.y, reach, price)) for r in references]
+def _predict(
+    source: _Planes, coarse: _Planes, references: Sequence[_Planes], reach: int, price: Tensor
+) -> tuple[_Planes, Tensor]:
+    """Return the best prediction of each 8 x 8 block, and the blocks (B, 1, H/8, W/8) that do not move with the rest.
+
+    It is taken from one reference, the mean of two or, where something new has come into view, from its surroundings.
+    """
+    motions = [_search(source.y, r.y, reach, price) for r in references]
+    options = [_moved(r, m) for r, m in zip(references, motions, strict=True)]
     if len(options) == 2:
         first, second = options
         options.append(_Planes((first.y + second.y) / 2, (first.c + second.c) / 2))
-    options.append(_Planes(_flat(source.y, _BLOCK), _flat(source.c, _BLOCK // 2)))
+    options.append(coarse)
     costs = torch.cat([F.avg_pool2d((source.y - o.y).abs(), _BLOCK) for o in options], dim=1)
-    # A block that is not predicted costs many bits: only where something new has come into view.
+    # A block that is not predicted from another picture costs many bits.
     costs[:, -1] = 2 * costs[:, -1] + 4
-    best = costs.argmin(dim=1, keepdim=True).float()
+    best = costs.argmin(dim=1, keepdim=True)
     y, c = options[0].y, options[0].c
     for number, other in enumerate(options[1:], 1):
-        y = torch.where(_grow(best, _BLOCK) == number, other.y, y)
-        c = torch.where(_grow(best, _BLOCK // 2) == number, other.c, c)
-    return _Planes(y, c)
+        chosen = (best == number).float()
+        y = torch.where(_grow(chosen, _BLOCK) > 0, other.y, y)
+        c = torch.where(_grow(chosen, _BLOCK // 2) > 0, other.c, c)
+    alone = torch.cat([_strays(m) for m in motions] + [best == len(options) - 1], dim=1).any(dim=1, keepdim=True)
+    return _Planes(y, c), alone
+
+
+def _strays(motion: Tensor) -> Tensor:
+    """Return the blocks (B, 1, H/8, W/8) that move by a pixel or so otherwise than most."""
+    most = motion.flatten(2).median(dim=2).values[..., None, None]
+    return (motion - most).abs().amax(dim=1, keepdim=True) > 0.75
 
 
 def _grow(x: Tensor, factor: int) -> Tensor:
     return F.interpolate(x, scale_factor=factor, mode="nearest")
-
-
-def _flat(x: Tensor, block: int) -> Tensor:
-    return _grow(F.avg_pool2d(x, block), block)
 
 
 def _search(y: Tensor, reference: Tensor, reach: int, price: Tensor) -> Tensor:
