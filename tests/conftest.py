@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +12,11 @@ import pytest
 import torch
 
 from tests import fakes
+
+
+def pytest_configure() -> None:
+    """Hear SIGINT, and let child processes hear it: a shell starts what it runs in the background deaf to it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
