@@ -45,7 +45,7 @@ def ours() -> list[list[str]]:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A user's folder: in.mp4 with sound, and a few videos to learn from. It is the current one."""
-    make_clip(tmp_path / "in.mp4", frames=60, sound=[Sound()])
+    make_clip(tmp_path / "in.mp4", frames=40, sound=[Sound()])
     (tmp_path / "my_videos").mkdir()
     make_clip(tmp_path / "my_videos" / "one.mp4", frames=24, size=(320, 240))
     monkeypatch.chdir(tmp_path)
