@@ -199,8 +199,7 @@ def test_a_worker_that_dies_is_reported(folder: Path, monkeypatch: pytest.Monkey
         next(iter(Loader(source(folder), 2, workers=1)))
 
 
-@pytest.mark.parametrize("frames", [1, 4])
-def test_on_a_device_nothing_passes_through_the_cpu(folder: Path, monkeypatch: pytest.MonkeyPatch, frames: int) -> None:
+def test_on_a_device_nothing_passes_through_the_cpu(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tensors without content stand for a GPU's: mixing them with the CPU's, or asking for a value, raises."""
 
     class NoGenerator:
@@ -212,13 +211,12 @@ def test_on_a_device_nothing_passes_through_the_cpu(folder: Path, monkeypatch: p
     monkeypatch.setattr(torch, "Generator", NoGenerator)
     monkeypatch.setattr(torch, "randn", lambda *a, generator=None, **k: right(*a, **k))
     everything = DegradationSettings(0.1, blur=0.9, noise=0.9, grain=0.5, second_order=0.5, interlace=0.5)
-    settings = dataclasses.replace(SMALL, frames=frames, colour=0.5, light=0.5, degradation=everything)
+    settings = dataclasses.replace(SMALL, frames=2, colour=0.5, light=0.5, degradation=everything)
     there = ClipSource([folder], settings, 1, torch.device("meta"))
-    for n in range(0, 64, 16):
-        batch = there.batch(range(n, n + 16))
-        assert batch.lr.shape == (16, frames, 3, 16, 16)
-        tensors = (batch.hr, batch.lr, batch.flow, batch.valid, batch.has_flow)
-        assert {t.device.type for t in tensors} == {"meta"}
+    batch = there.batch(range(20))
+    assert batch.lr.shape == (20, 2, 3, 16, 16)
+    tensors = (batch.hr, batch.lr, batch.flow, batch.valid, batch.has_flow)
+    assert {t.device.type for t in tensors} == {"meta"}
 
 
 @pytest.mark.gpu
