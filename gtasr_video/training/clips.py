@@ -38,9 +38,9 @@ _TRIES = 20
 class DataSettings:
     """What training clips look like.
 
-    scale                HR pixels per LR pixel along one side
+    scale                HR pixels per LR pixel along one side; each phase of a run sets it
     crop                 side of a crop in LR pixels
-    frames               frames a clip; 1 for single pictures
+    frames               frames a clip, 1 for single pictures; each phase of a run sets it
     still_motion_share   clips filmed from stills rather than taken from videos, where the data hold both
     crops_per_clip       crops taken from one degraded clip, so that one codec round trip serves several
     region               side of the degraded clip in LR pixels; 0: 2 crops for single frames, 1.5 for clips
@@ -129,7 +129,7 @@ class ClipSource:
         self._chances = {id(items): _by_size(items) for items in (self._stills, self._videos)}
 
     def with_settings(self, settings: DataSettings) -> ClipSource:
-        """Return a source of the same material that draws clips by other settings (same crop and scale)."""
+        """Return a source of the same material that draws clips by other settings (same crop, scale not larger)."""
         other = copy.copy(self)
         other.settings, other._ready = settings, {}
         other._select()

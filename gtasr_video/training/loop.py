@@ -88,15 +88,19 @@ def train(
     state = RunState.new(model, settings)
     if resume:
         run.load(state, settings)
-    source = ClipSource(data, settings.data, settings.seed)
+    largest = dataclasses.replace(settings.data, scale=max(p.scale for p in settings.phases))
+    source = ClipSource(data, largest, settings.seed)
     perceptual = _perceptual(settings, device)
-    validation = Validation(settings, source, perceptual, device)
+    judges: dict[int, Validation] = {}
     run.describe(settings, data, source.summary(), device)
     total = sum(schedule(settings))
     while state.step < total:
         place = locate(settings, state.step)
+        scale = settings.phases[place.phase].scale
+        if scale not in judges:
+            judges[scale] = Validation(settings, scale, source, perceptual, device)
         objective = _objective(settings, place, state, perceptual)
-        for line in _phase(settings, place, objective, state, source, device, run, validation, total):
+        for line in _phase(settings, place, objective, state, source, device, run, judges[scale], total):
             run.log(line)
             if on_step:
                 on_step(line)
@@ -126,10 +130,20 @@ def _perceptual(settings: TrainSettings, device: Device) -> VGGDistance | None:
 
 def _objective(settings: TrainSettings, place: Place, state: RunState, perceptual: VGGDistance | None) -> Objective:
     phase = settings.phases[place.phase]
+    state.model.scale = phase.scale
+    _let_learn(state.model, phase)
+    if place.phase and place.step_in_phase == 0 and settings.phases[place.phase - 1].scale != phase.scale:
+        state.best = float("inf")  # scores of different scales cannot be compared
     frozen = None
     if phase.stage == 2:
         frozen = state.frozen_copy(refresh=place.step_in_phase % phase.refresh == 0)
+        frozen.scale = phase.scale
     return Objective(state.model, phase, perceptual, frozen)
+
+
+def _let_learn(model: GTASRVideo, phase: Phase) -> None:
+    model.requires_grad_(phase.learn == "all")
+    model.adapter.requires_grad_(True)
 
 
 def _phase(
@@ -145,7 +159,7 @@ def _phase(
 ) -> Iterator[dict[str, Any]]:
     """Run the rest of one phase, yielding a line of metrics a step."""
     phase = settings.phases[place.phase]
-    drawn = source.with_settings(dataclasses.replace(settings.data, frames=phase.frames))
+    drawn = source.with_settings(dataclasses.replace(settings.data, frames=phase.frames, scale=phase.scale))
     loader = iter(Loader(drawn, phase.batch, place.step_in_phase, workers=settings.workers))
     begun = time.monotonic()
     for step_in_phase in range(place.step_in_phase, schedule(settings)[place.phase]):

@@ -35,6 +35,8 @@ class Phase:
     """One part of a run: a stage of the method, a clip length and a learning rate.
 
     stage             1: consistency + trajectory alignment; 2: dual-reference structural rectification
+    scale             enlargement this phase trains; one of the run's `scales`
+    learn             all weights, or those of the scale's adapter alone, which leaves the other scales as they are
     clips             training clips this phase sees
     frames, batch     frames a clip, clips an optimiser step
     steps, power      of the path: N and p
@@ -45,6 +47,8 @@ class Phase:
     """
 
     stage: Literal[1, 2] = 1
+    scale: int = 4
+    learn: Literal["all", "adapter"] = "all"
     clips: int = 100_000
     frames: int = 1
     batch: int = 16
@@ -105,3 +109,6 @@ class TrainSettings:
             raise ValueError(f"tier must be one of {', '.join(TIERS)}, not '{self.tier}'")
         if not self.phases or not self.scales:
             raise ValueError("phases and scales must not be empty")
+        for phase in self.phases:
+            if phase.scale not in self.scales:
+                raise ValueError(f"a phase trains scale {phase.scale}, which scales = {list(self.scales)} leaves out")

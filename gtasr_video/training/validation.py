@@ -21,17 +21,17 @@ _FRAMES = 5
 
 
 class Validation:
-    """A fixed set of clips drawn with another seed; `measure` runs the network over them as inference does.
+    """Fixed clips of one scale, drawn with another seed; `measure` runs the network over them as inference does.
 
     The clips are other crops and degradations of the training material, not other material: they show whether a run
     gets better, not how good it is. `gtasr-video evaluate` on clips never trained on shows that.
     """
 
     def __init__(
-        self, settings: TrainSettings, source: ClipSource, perceptual: VGGDistance | None, device: Device
+        self, settings: TrainSettings, scale: int, source: ClipSource, perceptual: VGGDistance | None, device: Device
     ) -> None:
-        longest = max(p.frames for p in settings.phases)
-        drawn = source.with_settings(dataclasses.replace(settings.data, frames=min(_FRAMES, longest), crops_per_clip=1))
+        frames = min(_FRAMES, max(p.frames for p in settings.phases))
+        drawn = source.with_settings(dataclasses.replace(settings.data, frames=frames, scale=scale, crops_per_clip=1))
         drawn.seed = settings.seed + _HELD_OUT_SEED
         self.device = device
         self.perceptual = perceptual

@@ -11,6 +11,7 @@ import torch
 from gtasr_video.device import choose
 from gtasr_video.errors import TrainingError
 from gtasr_video.models import load_model, read_card
+from gtasr_video.models.checkpoint import load_network
 from gtasr_video.ops.degrade import DegradationSettings
 from gtasr_video.training.clips import DataSettings
 from gtasr_video.training.loop import learning_rate, locate, read_metrics, schedule, train
@@ -25,6 +26,7 @@ STAGE_ONE = Phase(clips=8, batch=2, frames=1, end_share=0.5, warm_up=2, weights=
 def settings(*phases: Phase, **changes: Any) -> TrainSettings:
     base = TrainSettings(
         phases=phases or (STAGE_ONE,),
+        scales=changes.pop("scales", (4,)),
         data=DataSettings(crop=16, region=24, codec="model", degradation=DegradationSettings(other_codec=0.0)),
         checkpoint_every=2,
         validate_every=2,
@@ -101,6 +103,27 @@ def test_both_stages_run_and_leave_weights_that_upscale(material: Path, vgg: Pat
     model = load_model(str(best))
     y, _ = model.step(torch.zeros(1, 3, 16, 16), model.initial(1, 16, 16))
     assert y.shape == (1, 3, 64, 64)
+
+
+def test_a_phase_of_another_scale_can_learn_its_adapter_alone(material: Path, tmp_path: Path) -> None:
+    train(settings(scales=(4, 2)), [material], tmp_path / "four", device=CPU)
+    plan = settings(dataclasses.replace(STAGE_ONE, scale=2, learn="adapter", frames=2), scales=(4, 2))
+    init = tmp_path / "four" / "last.safetensors"
+    train(plan, [material], tmp_path / "two", device=CPU, init=init)
+    before = load_network(init).state_dict()
+    after = load_network(tmp_path / "two" / "last.safetensors").state_dict()
+    changed = {name for name in after if not torch.equal(before[name], after[name])}
+    assert changed
+    assert all(name.startswith("adapters.x2.") for name in changed)
+    assert "adapters.x2.head.weight" in changed
+    model = load_model(str(tmp_path / "two" / "best.safetensors"), scale=2)
+    y, _ = model.step(torch.zeros(1, 3, 16, 16), model.initial(1, 16, 16))
+    assert y.shape == (1, 3, 32, 32)
+
+
+def test_a_phase_of_a_scale_the_run_lacks_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"a phase trains scale 2, which scales = \[4\] leaves out"):
+        settings(dataclasses.replace(STAGE_ONE, scale=2))
 
 
 def test_training_lowers_the_loss(material: Path, tmp_path: Path) -> None:
