@@ -1,0 +1,61 @@
+"""Put the weights of a run among those that ship: fp16, with the clips of the runs before it counted in.
+
+benchmarks/ship_weights.py runs/mine/best.safetensors --clips-before 44400
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+
+import torch
+
+from gtasr_video.errors import GTASRVideoError
+from gtasr_video.models.checkpoint import WEIGHTS, load_network, read_card, save_model
+
+_TOLERANCE = 2.0 / 255
+
+
+def main() -> None:
+    """Read the weights, check that fp16 holds them, and write them to the package."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("weights", type=Path)
+    parser.add_argument("--clips-before", type=int, default=0, help="clips seen by the weights the run started from")
+    parser.add_argument("--in-training", action="store_true", help="mark them as unfinished")
+    args = parser.parse_args()
+    try:
+        card = read_card(args.weights)
+        network = load_network(args.weights)
+    except GTASRVideoError as error:
+        sys.exit(f"ship_weights: {error}")
+    target = WEIGHTS / f"{card.architecture.tier}.safetensors"
+    facts = dataclasses.asdict(card)
+    kept = {name: facts[name] for name in ("licence", "data")}
+    total = card.clips + args.clips_before
+    save_model(target, network, dtype=torch.float16, clips=total, finished=not args.in_training, **kept)
+    error = _rounding(args.weights, target)
+    print(
+        f"{target}: {target.stat().st_size} bytes, {total} clips, fp16 moves a pixel by {error * 255:.2f}/255 at most"
+    )
+    if error > _TOLERANCE:
+        sys.exit("ship_weights: fp16 changes the picture too much")
+
+
+@torch.inference_mode()
+def _rounding(before: Path, after: Path) -> float:
+    """Return the largest change of a pixel in [0, 1] on a picture of noise and edges."""
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(1, 3, 16, 16, generator=generator) * 2 - 1
+    frame = torch.nn.functional.interpolate(coarse, size=(64, 64), mode="nearest")
+    outputs = []
+    for path in (before, after):
+        model = load_network(path).eval()
+        y, _ = model.step(frame, model.initial(1, 64, 64))
+        outputs.append(y)
+    return float((outputs[0] - outputs[1]).abs().max()) / 2
+
+
+if __name__ == "__main__":
+    main()
