@@ -109,7 +109,7 @@ class Program:
 
 
 def bicubic(scale: int) -> FrameMethod:
-    """Return bicubic enlargement, the yardstick of every ratio (torch's kernel, a = -0.75)."""
+    """Return bicubic enlargement, the yardstick of every ratio (torch's kernel, a = -0.75 for enlarging)."""
 
     def upscale(frames: Iterator[Tensor]) -> Iterator[Tensor]:
         return (to_bytes(enlarge(to_unit(frame), scale)) for frame in frames)

@@ -39,4 +39,5 @@ class Bicubic(nn.Module):
 
     def step(self, x: Tensor, state: State, *, seed: int = 0) -> tuple[Tensor, State]:
         """Enlarge x (B, 3, H, W) in [-1, 1]; the kernel overshoots, so the output may leave that range a little."""
-        return enlarge(x, self.scale), state._replace(age=state.age + 1)
+        y = x.clone() if self.scale == 1 else enlarge(x, self.scale)  # y is the caller's, x is not
+        return y, state._replace(age=state.age + 1)

@@ -67,4 +67,8 @@ class VideoModel(Protocol):
         """Return the state before the first frame of a stream of LR size `height` x `width`."""
 
     def step(self, x: Tensor, state: State, *, seed: int = 0) -> tuple[Tensor, State]:
-        """Upscale one frame: float32 x (B, 3, H, W) in [-1, 1] -> float32 (B, 3, s H, s W), and the next state."""
+        """Upscale one frame: float32 x (B, 3, H, W) in [-1, 1] -> float32 (B, 3, s H, s W), and the next state.
+
+        `y` is the caller's own: new memory that no state refers to, so it may be overwritten in place. `x` may be kept
+        in the state returned and must not be changed while that is in use; neither may a state be.
+        """

@@ -7,9 +7,10 @@ from torch.nn import functional as F
 
 
 def bicubic(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize (B, C, H, W) to `size` (height, width) with torch's bicubic kernel (a = -0.75).
+    """Resize (B, C, H, W) to `size` (height, width) with torch's bicubic: antialiased if a side shrinks.
 
-    Antialiased along the sides that shrink, so that it serves for both enlarging and the clean degradation.
+    So it serves for both enlarging and the clean degradation. Torch has two kernels (Keys 1981): a = -0.75 when it
+    enlarges without antialiasing, a = -0.5, stretched by the factor, when it is antialiased.
     """
     shrinks = size[0] < x.shape[-2] or size[1] < x.shape[-1]
     return F.interpolate(x, size=size, mode="bicubic", align_corners=False, antialias=shrinks)

@@ -184,3 +184,15 @@ def test_state_is_tensors_only() -> None:
     assert isinstance(state, State)
     assert all(isinstance(t, torch.Tensor) for t in state)
     assert state.noise.shape == (2, 48, 24, 32)
+
+
+@pytest.mark.parametrize("scale", [4, 1])
+def test_the_output_may_be_overwritten(scale: int) -> None:
+    model = tiny(scales=(scale,), noise_scale=0.2)
+    clip = scene(3, shift=1)
+    wanted = model(clip)
+    state = model.initial(1, 24, 32)
+    for k, x in enumerate(clip.unbind(1)):
+        y, state = model.step(x, state)
+        assert torch.equal(y, wanted[:, k])
+        y.fill_(float("nan"))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
 from gtasr_video.ops.resize import bicubic, enlarge
@@ -21,3 +22,23 @@ def test_shrinking_is_antialiased() -> None:
 def test_shrinking_what_was_enlarged_gives_it_back() -> None:
     x = bicubic(torch.rand(1, 3, 6, 6), (24, 24))
     assert (bicubic(enlarge(x, 4), (24, 24)) - x).abs().mean().item() < 0.01
+
+
+def keys(x: torch.Tensor, a: float) -> torch.Tensor:
+    """Keys' cubic convolution kernel (1981, equation 15 with free a)."""
+    x = x.abs()
+    near = (a + 2) * x**3 - (a + 3) * x**2 + 1
+    far = a * (x**3 - 5 * x**2 + 8 * x - 4)
+    return torch.where(x < 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
+
+
+@pytest.mark.parametrize(("size", "length", "width", "a"), [(16, 64, 1.0, -0.75), (64, 16, 4.0, -0.5)])
+def test_the_kernels_are_the_two_that_are_documented(size: int, length: int, width: float, a: float) -> None:
+    """The response to an impulse in the middle: -0.75 enlarging, -0.5 stretched by the factor shrinking."""
+    impulse = torch.zeros(1, 1, size, size, dtype=torch.float64)
+    impulse[..., size // 2, :] = 1
+    response = bicubic(impulse, (length, length))[0, 0, :, 0]
+    places = (torch.arange(length) + 0.5) * size / length - 0.5 - size // 2
+    weights = keys(places.double() / width, a) / width
+    assert torch.allclose(response, weights, atol=2e-4)
+    assert not torch.allclose(response, keys(places.double() / width, -1.25 - a) / width, atol=1e-3)
