@@ -18,6 +18,7 @@ import pytest
 
 from gtasr_video.media import Encoding
 from tests import fakes
+from tests.clips import make_clip
 from tests.conftest import Outcome
 
 Cli = Callable[..., Outcome]
@@ -130,6 +131,15 @@ def test_truncated_before_its_first_picture(length: int, cli: Cli, small_clip: P
     cut = tmp_path / "cut.mp4"
     cut.write_bytes(small_clip.read_bytes()[:length])
     refused(upscale(cli, cut, out), 1, str(cut))
+    nothing_left(out.parent)
+
+
+def test_an_mp4_without_its_index_says_what_to_do(cli: Cli, out: Path, tmp_path: Path) -> None:
+    whole = make_clip(tmp_path / "whole.mp4", frames=20).read_bytes()
+    assert whole.index(b"mdat") < whole.index(b"moov")
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(whole[: whole.index(b"moov") - 10])
+    refused(upscale(cli, cut, out), 1, str(cut), "without its index (moov)", "cut short", "rebuild the index")
     nothing_left(out.parent)
 
 

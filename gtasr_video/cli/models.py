@@ -15,8 +15,8 @@ def command() -> None:
     from gtasr_video.models.budget import SCALES
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("tier", "parameters", "allowed", *(f"MAC/px x{s}" for s in SCALES), "allowed x4", "for"):
-        table.add_column(heading, justify="left" if heading in ("tier", "for") else "right", no_wrap=True)
+    for heading in ("tier", "parameters", "allowed", *(f"MAC/px x{s}" for s in SCALES), "allowed x4", "designed for"):
+        table.add_column(heading, justify="left" if heading in ("tier", "designed for") else "right", no_wrap=True)
     for name in TIERS:
         facts = tier_facts(name)
         macs = [_millions(facts.macs[scale]) for scale in SCALES]
@@ -34,7 +34,8 @@ def command() -> None:
     with out.capture() as text:
         out.print(table)
     click.echo(text.get(), nl=False)
-    click.echo("MAC/px: multiply-accumulates of one step per pixel of the input, all counted.\n")
+    click.echo("MAC/px: multiply-accumulates of one step per pixel of the input, all counted.")
+    click.echo("Designed for: what a tier's budget aims at, not a speed that was measured.\n")
     for name in TIERS:
         click.echo(_weights(name))
 

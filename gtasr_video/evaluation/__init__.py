@@ -1,1 +1,1 @@
-"""To be written."""
+"""Measuring: truth and its degradations, methods and peers, metrics, tables and pages."""

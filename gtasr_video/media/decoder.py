@@ -14,7 +14,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from gtasr_video.frames import ChromaSiting
-from gtasr_video.media import tags
+from gtasr_video.media import ffv1, tags
 from gtasr_video.media.source import (
     MAX_PIXELS,
     Packet,
@@ -60,7 +60,7 @@ class Decoder:
     """The main video stream of a file, decoded in software by a bounded number of threads.
 
     facts        what the container says of the stream
-    corrupt      packets the decoder refused, and frames it marked as damaged
+    corrupt      packets the decoder refused or whose checksums fail, and frames it marked as damaged
     first_dts    decoding time of the first packet, as long as none has had a presentation time
     broken       True if reading stopped at an error before the end of the file
     """
@@ -116,6 +116,8 @@ class Decoder:
             if packet.pts is not None and not self._guessed_pts:
                 self.first_dts = None
             self._packets_in += packet.size > 0 and not packet.is_discard
+            if self.facts.codec == "ffv1" and packet.size:
+                self.corrupt += ffv1.has_damage(bytes(packet))
             try:
                 decoded = self._stream.decode(packet)
             except av.FFmpegError:

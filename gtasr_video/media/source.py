@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import stat
@@ -32,6 +33,7 @@ Packet: TypeAlias = "av.Packet[Any]"
 _GENERATE_PTS: Final = 0x0001  # AVFMT_FLAG_GENPTS
 # Largest picture that is decoded; a header that claims more is a mistake or an attack.
 MAX_PIXELS: Final = 16384 * 16384
+_MOST_BOXES: Final = 10_000  # fragmented recordings have two a second
 _ADDRESS: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")  # pathlib makes one slash of two
 _PLAYLISTS: Final = {
     b"#EXTM3U": "an HLS or M3U playlist",
@@ -92,11 +94,36 @@ def open_input(path: Path) -> InputContainer:
     try:
         container = av.open(file_url(path), mode="r", options=options, metadata_errors="surrogateescape", timeout=None)
     except av.FFmpegError as error:
-        reason = "damaged, cut off before its index, or not a video at all"
-        raise InputError(f"{path} is not a media file that can be read ({reason})") from error
+        raise InputError(f"{path} is not a media file that can be read ({_why_unreadable(path)})") from error
     # Where a file has no presentation times FFmpeg would guess, wrongly for AVI and at ends; see timeline.py.
     container.flags &= ~_GENERATE_PTS
     return container
+
+
+def _why_unreadable(path: Path) -> str:
+    """Return what is wrong with a file that FFmpeg does not open, and what to do about it."""
+    boxes = _mp4_boxes(path)
+    if "ftyp" in boxes and "moov" not in boxes:
+        return (
+            "an MP4 or MOV without its index (moov), which is written last: the recording or copy was cut short; copy "
+            "it again, or rebuild the index with a tool such as untrunc and a whole file from the same camera"
+        )
+    return "damaged, cut off at its beginning, or not a video at all; copy it again, or see whether a player opens it"
+
+
+def _mp4_boxes(path: Path) -> list[str]:
+    """Return the types of the boxes at the top of an MP4 file as far as they can be followed; few for anything else."""
+    found: list[str] = []
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        while len(found) < _MOST_BOXES and len(head := file.read(16)) >= 8:
+            size, header = int.from_bytes(head[:4], "big"), 8
+            if size == 1:  # a 64-bit size follows
+                size, header = int.from_bytes(head[8:], "big"), 16
+            found.append(head[4:8].decode("latin-1"))
+            if size < header:  # 0: up to the end of the file
+                break
+            file.seek(size - len(head), os.SEEK_CUR)
+    return found
 
 
 def file_url(path: Path) -> str:

@@ -1,1 +1,1 @@
-"""To be written."""
+"""Pure functions of tensors on any device, without files, threads or state."""

@@ -1,1 +1,1 @@
-"""To be written."""
+"""Moving frames: threads and channels, lanes to a device, the upscaler, and the session that runs them."""

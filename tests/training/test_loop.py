@@ -171,7 +171,7 @@ def test_requests_that_cannot_be_met_are_refused_in_one_line(material: Path, vgg
             "holds tier 's'",
             {"plan": settings(tier="m"), "data": material, "out": tmp_path / "i", "init": run / "last.safetensors"},
         ),
-        ("", {"plan": settings(), "data": tmp_path / "nothing", "out": tmp_path / "e"}),
+        ("no training data at", {"plan": settings(), "data": tmp_path / "nothing", "out": tmp_path / "e"}),
     ]
     for message, case in cases:
         plan, data, out = case.pop("plan"), case.pop("data"), case.pop("out")
