@@ -86,8 +86,15 @@ def test_streaming_equals_batch_bit_for_bit(noise_scale: float) -> None:
     for k, x in enumerate(clip.unbind(1)):
         y, state = model.step(x, state, seed=5)
         assert torch.equal(y, whole[:, k])
-    head = model(clip[:, :2], seed=5)
-    assert torch.equal(head, whole[:, :2])
+    # In chunks of 1, 2 and 3 frames, each going on from the state the one before left.
+    state, k = model.initial(1, 24, 32), 0
+    for length in (1, 2, 3):
+        chunk = clip[:, k : k + length]
+        assert torch.equal(model(chunk, state, seed=5), whole[:, k : k + length])
+        for x in chunk.unbind(1):
+            _, state = model.step(x, state, seed=5)
+        k += length
+    assert k == clip.shape[1]
 
 
 @pytest.mark.parametrize("noise_scale", [0.0, 0.5])
@@ -122,20 +129,35 @@ def test_a_static_scene_is_constant_when_the_state_is_reset(noise_scale: float) 
     assert torch.equal(first, again)
 
 
+@pytest.mark.parametrize("noise_scale", [0.0, 1.0])
 @pytest.mark.parametrize("architecture", SHAPES)
-def test_the_output_moves_with_the_input(architecture: Architecture) -> None:
-    model = tiny(architecture)
+def test_the_output_moves_with_the_input(
+    architecture: Architecture, noise_scale: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fresh state, and the noise moved as the picture is: away from the borders the output moves as far."""
+    from gtasr_video.models import gtasr
+
+    model = tiny(architecture, noise_scale=noise_scale)
     move = architecture.multiple_of
     border = 4 * (architecture.receptive_field + 4)
     size = 2 * (architecture.receptive_field + 4) + 6 * move
     size += -size % move
     wide = scene(1, size, size + move, seed=4)[:, 0]
-    left, _ = model.step(wide[..., :-move].contiguous(), model.initial(1, size, size))
-    right, _ = model.step(wide[..., move:].contiguous(), model.initial(1, size, size))
+    noise = torch.randn(1, 48, size, size + move)
+    places = [slice(0, size), slice(move, size + move)]
+
+    def enlarged(x: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        monkeypatch.setattr(gtasr, "fresh_noise", lambda *_: noise)
+        return model.step(x.contiguous(), model.initial(1, size, size))[0]
+
+    left, right = (enlarged(wide[..., p], noise[..., p]) for p in places)
     a = left[..., border:-border, border + 4 * move : -border]
     b = right[..., border:-border, border : -border - 4 * move]
     assert a.numel() > 0
     assert torch.allclose(a, b, atol=1e-5)
+    # With noise that stays where it is on the screen it would not.
+    stuck = enlarged(wide[..., move:], noise[..., :-move])[..., border:-border, border : -border - 4 * move]
+    assert torch.allclose(a, stuck, atol=1e-5) is (noise_scale == 0)
 
 
 @pytest.mark.parametrize("architecture", SHAPES)

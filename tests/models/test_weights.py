@@ -11,7 +11,7 @@ from gtasr_video.media import Reader
 from gtasr_video.models import TIERS, load_model, read_card
 from gtasr_video.models.checkpoint import WEIGHTS
 from gtasr_video.ops.color import yuv_to_rgb
-from gtasr_video.ops.edges import luma
+from gtasr_video.ops.edges import luma, sobel
 from gtasr_video.ops.resize import bicubic, enlarge
 
 SHIPPED = sorted(p.stem for p in WEIGHTS.glob("*.safetensors"))
@@ -39,17 +39,61 @@ def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
     return float(-10 * torch.log10(error))
 
 
+@pytest.fixture(scope="module")
+def truth() -> list[torch.Tensor]:
+    """Six frames of the sample, (1, 3, 128, 320) in [-1, 1]."""
+    with Reader(SAMPLE, frames=6) as reader:
+        rgb = [yuv_to_rgb(frame.planes, reader.spec.layout, reader.spec.color) for frame in reader]
+    return [x[..., :128, :320] * 2 - 1 for x in rgb]
+
+
 @pytest.mark.parametrize("tier", SHIPPED)
-def test_shipped_weights_beat_bicubic_on_the_sample(tier: str) -> None:
+def test_a_static_scene_comes_to_rest(tier: str, truth: list[torch.Tensor]) -> None:
+    """From frame 10 on no pixel changes by half of one 255th, at LR size and at the size of the sample."""
+    model = load_model(tier)
+    for x in (bicubic(truth[0], (32, 80)).clamp(-1, 1), truth[3][..., :96, :160].contiguous()):
+        state = model.initial(1, *x.shape[-2:])
+        last, changes = x.new_zeros(()), []
+        with torch.inference_mode():
+            for _ in range(30):
+                y, state = model.step(x, state)
+                changes.append(float((y - last).abs().max()) * 127.5)
+                last = y
+        assert max(changes[10:]) < 0.5
+        assert changes[1] > max(changes[10:]), "the memory has influence, and then settles"
+
+
+@pytest.mark.parametrize("tier", SHIPPED)
+def test_a_long_stream_does_not_wear_out(tier: str, truth: list[torch.Tensor]) -> None:
+    """Forth and back without a cut: the same frame scores the same early and late (benchmarks/long_stream.py: 1000)."""
+    small = [bicubic(x, (32, 80)).clamp(-1, 1) for x in truth]
+    order = [*range(6), *range(4, 0, -1)]
+    scores: dict[tuple[int, int], tuple[float, float]] = {}
+    model = load_model(tier)
+    state = model.initial(1, 32, 80)
+    rounds = 12
+    with torch.inference_mode():
+        for turn in range(rounds):
+            for place, k in enumerate(order):
+                y, state = model.step(small[k], state)
+                scores[turn, place] = psnr(y, truth[k]), float(sobel(luma(y)).mean())
+    assert int(state.age[0]) == rounds * len(order), "a cut was seen, and the stream began anew"
+    for place in range(len(order)):
+        early, late = scores[1, place], scores[rounds - 1, place]
+        assert abs(early[0] - late[0]) < 0.1
+        assert late[1] == pytest.approx(early[1], rel=0.02)
+
+
+@pytest.mark.parametrize("tier", SHIPPED)
+def test_shipped_weights_beat_bicubic_on_the_sample(tier: str, truth: list[torch.Tensor]) -> None:
     model = load_model(tier)
     state = model.initial(1, 32, 80)
     gains = []
-    with Reader(SAMPLE, frames=6) as reader, torch.inference_mode():
-        for frame in reader:
-            truth = yuv_to_rgb(frame.planes, reader.spec.layout, reader.spec.color)[..., :128, :320] * 2 - 1
-            small = bicubic(truth, (32, 80)).clamp(-1, 1)
+    with torch.inference_mode():
+        for x in truth:
+            small = bicubic(x, (32, 80)).clamp(-1, 1)
             output, state = model.step(small, state)
-            gains.append(psnr(output, truth) - psnr(enlarge(small, 4), truth))
+            gains.append(psnr(output, x) - psnr(enlarge(small, 4), x))
     assert len(gains) == 6
     assert min(gains) > 0
     assert sum(gains) / len(gains) > 0.1

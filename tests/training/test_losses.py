@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from gtasr_video.models.consistency import Path
+from gtasr_video.models.temporal import fresh_noise, transport_noise
+from gtasr_video.models.vgg import VGGDistance
+from gtasr_video.ops.warp import warp
 from gtasr_video.training import losses
+from tests.models.test_vgg import arrays
 
 PATH = Path(4, 2.5, 0.3)
 
@@ -18,6 +23,13 @@ def pictures(count: int, size: int = 16) -> list[Tensor]:
 def squared(a: Tensor, b: Tensor) -> Tensor:
     """Stand in for the perceptual distance: (B,), 0 iff equal."""
     return (a - b.detach()).square().mean(dim=(1, 2, 3))
+
+
+@pytest.fixture(scope="module")
+def vgg(tmp_path_factory: pytest.TempPathFactory) -> VGGDistance:
+    file = tmp_path_factory.mktemp("vgg") / "vgg.npz"
+    np.savez(file, **arrays(2))
+    return VGGDistance(file, layers=2)
 
 
 @pytest.mark.parametrize("noise_scale", [0.0, 0.1, 1.0])
@@ -44,6 +56,62 @@ def test_trajectory_alignment_is_zero_at_the_truth_only_and_pulls_towards_it() -
     assert ((-gradient * (truth - other)) >= 0).all()
 
 
+@pytest.mark.parametrize("noise_scale", [0.0, 0.1, 1.0])
+def test_alignment_pulls_every_wrong_pixel_towards_the_truth_on_every_path(noise_scale: float) -> None:
+    """It is 0 iff the prediction is the truth: one pixel that is off by a 255th is seen, and pulled back."""
+    (truth,) = pictures(1, 6)
+    for path in (Path(4, 2.5, noise_scale), Path(3, 1.0, noise_scale), Path(2, 2.5, noise_scale)):
+        for place in range(0, truth.numel(), 7):
+            gap = torch.zeros_like(truth)
+            gap.view(-1)[place] = 2 / 255 * (1 if place % 2 else -1)
+            prediction = (truth + gap).requires_grad_(True)
+            loss = losses.trajectory_alignment(prediction - truth, path)
+            (gradient,) = torch.autograd.grad(loss, prediction)
+            assert loss.item() > 0
+            assert (gradient * gap).sum().item() > 0
+
+
+@pytest.mark.parametrize("noise_scale", [0.0, 0.1, 1.0])
+def test_temporal_alignment_equals_the_sum_over_the_path_with_transported_noise(noise_scale: float) -> None:
+    """Truth and prediction are put on each step with one transported noise; their changes are compared, noise and all.
+
+    Bilinear flow for the pictures, whole-pixel transport for the noise, another yup in each frame: all cancels.
+    """
+    now, before, guess, guess_before, yup, yup_before = pictures(6)
+    flow = 3 * torch.rand(2, 2, 16, 16) - 1.5
+    mask = (torch.rand(2, 1, 16, 16) > 0.2).float()
+    keep = torch.ones(2, 1, 16, 16, dtype=torch.bool)
+    eps_before, fresh = (fresh_noise(5, torch.full((2,), k), 3, 16, 16) for k in range(2))
+    eps, _ = transport_noise(eps_before, torch.zeros(2, 2, 16, 16), flow, keep, fresh)
+    path = Path(4, 2.5, noise_scale)
+    whole = torch.zeros(())
+    for s in range(1, path.steps):
+        tau = path.tau(torch.full((2,), s))
+        change, wanted = (
+            path.point(x, yup, eps, tau) - warp(path.point(x_before, yup_before, eps_before, tau), flow)
+            for x, x_before in ((guess, guess_before), (now, before))
+        )
+        whole += losses.charbonnier(mask * (change - wanted)).mean() / mask.mean()
+    loss = losses.temporal_trajectory_alignment(guess - now, guess_before - before, flow, mask, path)
+    assert loss.item() == pytest.approx(whole.item(), rel=1e-4)
+
+
+def test_temporal_alignment_is_zero_only_where_the_error_moves_with_the_scene() -> None:
+    """One masked-in pixel whose error changes is seen and pulled back; one masked out is neither."""
+    (error,) = pictures(1, 8)
+    flow, mask = torch.zeros(2, 2, 8, 8), torch.ones(2, 1, 8, 8)
+    mask[..., :2] = 0
+    for place in range(0, error.numel(), 5):
+        gap = torch.zeros_like(error)
+        gap.view(-1)[place] = 2 / 255
+        changed = (error + gap).requires_grad_(True)
+        loss = losses.temporal_trajectory_alignment(changed, error, flow, mask, PATH)
+        (gradient,) = torch.autograd.grad(loss, changed)
+        counts = place % 8 >= 2
+        assert (loss.item() > 0) is counts
+        assert ((gradient * gap).sum().item() > 0) is counts
+
+
 def test_temporal_alignment_sees_changes_of_the_error_not_of_the_picture() -> None:
     error, other = pictures(2)
     flow, mask = torch.zeros(2, 2, 16, 16), torch.ones(2, 1, 16, 16)
@@ -68,13 +136,21 @@ def test_temporal_alignment_follows_the_motion_and_the_mask() -> None:
     assert nothing.item() == 0
 
 
-def test_matching_gives_no_gradient_and_stays_finite_at_the_truth() -> None:
-    (truth,) = pictures(1)
+@pytest.mark.parametrize("distance", ["squared", "charbonnier", "vgg"])
+def test_matching_gives_no_gradient_and_stays_finite_at_the_truth(distance: str, vgg: VGGDistance) -> None:
+    """With each distance that stands in it: what the frozen copy reads is the same, so there is nothing to learn."""
+    perceptual = {"squared": squared, "charbonnier": losses.pixel_distance, "vgg": vgg}[distance]
+    truth, reading = pictures(2)
     prediction = truth.clone().requires_grad_(True)
-    loss = losses.distribution_trajectory_matching(prediction, truth, truth, truth, squared)
+    loss = losses.distribution_trajectory_matching(prediction, truth, reading, reading, perceptual)
     (gradient,) = torch.autograd.grad(loss, prediction)
     assert torch.isfinite(loss)
     assert gradient.abs().max().item() == 0
+    # The test can fail: with another reading there is a gradient.
+    other = losses.distribution_trajectory_matching(prediction, truth, reading * 0.9, reading, perceptual)
+    (gradient,) = torch.autograd.grad(other, prediction)
+    assert torch.isfinite(gradient).all()
+    assert gradient.abs().max().item() > 0
 
 
 def test_matching_moves_against_the_difference_of_the_readings() -> None:
