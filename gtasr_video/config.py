@@ -57,7 +57,8 @@ def find_config(name: str, section: str) -> Path:
 def load_config(cls: type[T], name: str | None = None, overrides: Iterable[str] = (), *, section: str = "") -> T:
     """Build the dataclass `cls` from its defaults, the file `name`, then ``KEY=VALUE`` overrides.
 
-    Keys may be dotted to reach nested dataclasses; a file may start from another with ``extends = "name"``.
+    Keys may be dotted to reach nested dataclasses, and elements of arrays by number: ``phases.0.batch=4``. A file
+    may start from another with ``extends = "name"``.
     Raises ConfigError for unknown keys, values of the wrong type, and files that are not TOML.
     """
     values: dict[str, Any] = {}
@@ -68,8 +69,9 @@ def load_config(cls: type[T], name: str | None = None, overrides: Iterable[str] 
         key, equals, text = item.partition("=")
         if not equals:
             raise ConfigError(f"--set {item}: expected KEY=VALUE")
-        _merge(values, _nest(key.strip(), _parse_value(text.strip())))
-        where[key.strip()] = f"--set {key.strip()}"
+        key = key.strip()
+        where[_numbered(key)] = f"--set {key}"
+        _merge(values, _nest(key, _parse_value(text.strip())), where)
     return _build(cls, values, where, prefix="")
 
 
@@ -86,10 +88,15 @@ def _read_file(path: Path, section: str, values: dict[str, Any], where: dict[str
     base = data.pop("extends", None)
     if base is not None:
         _read_file(find_config(str(base), section), section, values, where, (*seen, path))
-    _merge(values, data)
     lines = _lines(text)
     for key in _flat(data):
-        where[key] = f"{path}:{lines.get(key, 1)}"
+        where[_numbered(key)] = f"{path}:{lines.get(key, 1)}"
+    _merge(values, data, where)
+
+
+def _numbered(key: str) -> str:
+    """Return a dotted key with the numbers of elements as ``[0]``."""
+    return re.sub(r"\.(\d+)(?=\.|$)", r"[\1]", key)
 
 
 def _lines(text: str) -> dict[str, int]:
@@ -132,10 +139,19 @@ def _flat(data: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
                     yield from _flat(item, f"{prefix}{key}[{index}].")
 
 
-def _merge(into: dict[str, Any], other: Mapping[str, Any]) -> None:
+def _merge(into: dict[str, Any], other: Mapping[str, Any], where: Mapping[str, str], prefix: str = "") -> None:
     for key, value in other.items():
-        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
-            _merge(into[key], value)
+        old, full = into.get(key), f"{prefix}{key}"
+        if isinstance(value, Mapping) and isinstance(old, list):
+            elements = {str(number): element for number, element in enumerate(old)}
+            if unknown := [number for number in value if number not in elements]:
+                wrong = _numbered(f"{full}.{unknown[0]}")
+                place = next((place for at, place in where.items() if at.startswith(wrong)), full)
+                raise ConfigError(f"{place}: '{full}' has elements 0 to {len(old) - 1}, not '{unknown[0]}'")
+            _merge(elements, value, where, f"{full}.")
+            into[key] = list(elements.values())
+        elif isinstance(value, Mapping) and isinstance(old, dict):
+            _merge(old, value, where, f"{full}.")
         else:
             into[key] = dict(value) if isinstance(value, Mapping) else value
 

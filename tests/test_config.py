@@ -95,6 +95,17 @@ def test_arrays_of_tables(tmp_path: Path) -> None:
     assert load_config(Settings, file).phases == (Phase(1, Weights(edge=0.0)), Phase(2))
 
 
+def test_an_element_of_an_array_is_reached_by_its_number(tmp_path: Path) -> None:
+    base = write(tmp_path / "a.toml", "[[phases]]\nclips = 1\n[phases.weights]\npixel = 3\n[[phases]]\nclips = 2\n")
+    file = write(tmp_path / "b.toml", f'extends = "{base}"\n[phases.1]\nclips = 5\n')
+    loaded = load_config(Settings, file, ["phases.0.clips=7", "phases.0.weights.edge=0"])
+    assert loaded.phases == (Phase(7, Weights(3.0, 0.0)), Phase(5))
+    fails("--set phases.2.clips: 'phases' has elements 0 to 1, not '2'", file, ["phases.2.clips=1"])
+    fails("--set phases.0.clip: unknown key 'phases[0].clip' (did you mean 'clips'?)", file, ["phases.0.clip=1"])
+    file = write(tmp_path / "c.toml", f'extends = "{base}"\n[phases.1]\nclisp = 5\n')
+    fails(f"{file}:3: unknown key 'phases[1].clisp' (did you mean 'clips'?)", file)
+
+
 def test_an_unknown_key_names_file_line_and_the_nearest(tmp_path: Path) -> None:
     file = write(tmp_path / "a.toml", '# about\n\nname = "m"\nsise = 3\n')
     fails(f"{file}:4: unknown key 'sise' (did you mean 'size'?)", file)
