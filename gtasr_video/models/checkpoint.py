@@ -17,6 +17,7 @@ from torch import Tensor
 
 from gtasr_video.config import nearest
 from gtasr_video.errors import ModelError
+from gtasr_video.models.consistency import Path as ConsistencyPath
 from gtasr_video.models.facts import VideoModel
 from gtasr_video.models.gtasr import TIERS, Architecture, GTASRVideo
 
@@ -31,6 +32,7 @@ class Card:
     scales       scales it has adapters for
     noise_scale  noise it was trained with
     clips        training clips seen
+    path_steps, path_power   N and p of the path it was trained on last: the points that it knows
     licence      of the weights; data    what they were trained on, in one line
     finished     False marks weights still in training
     """
@@ -42,6 +44,13 @@ class Card:
     licence: str = ""
     data: str = ""
     finished: bool = True
+    path_steps: int = 4
+    path_power: float = 2.5
+
+    @property
+    def path(self) -> ConsistencyPath:
+        """The path it was trained on last."""
+        return ConsistencyPath(self.path_steps, self.path_power, self.noise_scale)
 
 
 def save_model(
@@ -53,6 +62,7 @@ def save_model(
     **facts: Any,
 ) -> None:
     """Write the weights of `model` (or `tensors` in their place) to `path` atomically; `facts` are fields of `Card`."""
+    facts |= {"path_steps": model.path.steps, "path_power": model.path.power}
     card = Card(model.architecture, model.scales, model.noise_scale, **facts)
     weights = {k: v.detach().to("cpu", dtype).contiguous() for k, v in (tensors or model.state_dict()).items()}
     write_tensors(path, weights, {"format": FORMAT, "card": json.dumps(dataclasses.asdict(card))})
@@ -120,6 +130,7 @@ def load_network(path: Path, scales: tuple[int, ...] | None = None) -> GTASRVide
         has = ", ".join(map(str, card.scales))
         raise ModelError(f"{path}: no weights for scale {missing[0]} (it has {has})")
     model = GTASRVideo(card.architecture, wanted, card.noise_scale)
+    model.path = card.path
     kept = {k: v.float() for k, v in tensors.items() if not _other_scale(k, wanted)}
     try:
         model.load_state_dict(kept)

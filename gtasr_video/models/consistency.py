@@ -31,6 +31,16 @@ class Path:
         if self.steps < 1 or self.power <= 0 or self.noise_scale < 0:
             raise ValueError("a path needs steps >= 1, power > 0 and noise_scale >= 0")
 
+    def descent(self, count: int) -> tuple[float, ...]:
+        """Return tau of the points that an inference of `count` steps looks at: N first, then evenly down.
+
+        Only points of the path, since a network knows no others. Raises ValueError unless 1 <= count <= steps.
+        """
+        if not 1 <= count <= self.steps:
+            raise ValueError(f"a path of {self.steps} steps allows 1 to {self.steps} of them at inference, not {count}")
+        points = [-(-self.steps * left // count) for left in range(count, 0, -1)]
+        return tuple((t / self.steps) ** self.power for t in points)
+
     def tau(self, t: Tensor) -> Tensor:
         """Return tau (float32, in [0, 1]) for integer steps `t` of any shape."""
         return (t.float() / self.steps) ** self.power

@@ -7,6 +7,7 @@ pixel-unshuffled into *cells* of c x c LR pixels.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gtasr_video.models.blocks import TauEmbedding, conv
-from gtasr_video.models.consistency import compose
+from gtasr_video.models.consistency import Path, compose
 from gtasr_video.models.drsr import GuideMaps, HighFrequencyGuide
 from gtasr_video.models.facts import ModelFacts, State
 from gtasr_video.models.flow import sub_pixel
@@ -58,7 +59,7 @@ class Architecture:
 
     @property
     def receptive_field(self) -> int:
-        """LR pixels to each side that one output pixel can depend on within a frame."""
+        """LR pixels to each side that one output pixel can depend on within a frame, in one step."""
         stem_and_guide = 2
         return self.cell * (stem_and_guide + trunk_reach(self.depths)) + self.cell - 1
 
@@ -106,6 +107,16 @@ class ScaleAdapter(nn.Module):
         nn.init.zeros_(self.head.bias)
 
 
+class Refinement(nn.Module):
+    """Trunk and heads (by the name of their adapter) folded at a later point of the path than tau = 1, and its gate."""
+
+    def __init__(self, trunk: Trunk, heads: Mapping[str, nn.Conv2d], gate: float) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.heads = nn.ModuleDict(heads)
+        self.gate = gate
+
+
 class GTASRVideo(nn.Module):
     """A causal one-step video super-resolution network.
 
@@ -116,6 +127,9 @@ class GTASRVideo(nn.Module):
     architecture  one of `TIERS`, or any other
     scales        scales this instance has adapters for; `scale` is the one in use
     noise_scale   standard deviation of the noise the path ends in (pixels in [-1, 1]); fixed with the weights
+
+    `path` is the one its weights know. `steps` is how often the function is evaluated for a frame: after the first
+    time, the prediction is put back on the path, q(xhat, t'), with noise of its own, and read again from there.
     """
 
     def __init__(self, architecture: Architecture, scales: Sequence[int] = (4,), noise_scale: float = 0.0) -> None:
@@ -135,13 +149,17 @@ class GTASRVideo(nn.Module):
         self.adapters = nn.ModuleDict({f"x{s}": ScaleAdapter(architecture, s) for s in self.scales})
         nn.init.zeros_(self.gates.weight)
         nn.init.zeros_(self.gates.bias)
+        self.path = Path(noise_scale=noise_scale)
+        self.steps = 1
         self.folded_gate: float | None = None
+        self.refinements = nn.ModuleList()  # of the steps after the first, once folded
 
     @property
     def facts(self) -> ModelFacts:
         """Facts at the scale in use."""
         a = self.architecture
-        return ModelFacts(a.tier, self.scale, a.multiple_of, a.receptive_field)
+        reach = a.receptive_field + (self.steps - 1) * a.cell * trunk_reach(a.depths)
+        return ModelFacts(a.tier, self.scale, a.multiple_of, reach)
 
     @property
     def adapter(self) -> ScaleAdapter:
@@ -168,7 +186,7 @@ class GTASRVideo(nn.Module):
             output=zeros(3 * (a.cell * self.scale) ** 2, cells, weight.dtype),
             features=zeros(a.widths[0], cells, weight.dtype),
             frame=zeros(3, (height, width)),
-            noise=zeros(3 * self.scale**2 if noisy else 0, (height, width)),
+            noise=zeros(3 * self.scale**2 * self.steps if noisy else 0, (height, width)),
             drift=zeros(2 if noisy else 0, (height, width)),
             age=torch.zeros(batch, dtype=torch.int64, device=weight.device),
         )
@@ -189,34 +207,44 @@ class GTASRVideo(nn.Module):
         )
         return Context(enlarge(x, self.scale), features, guide, reference)
 
-    def predict(self, context: Context, state: Tensor | None, tau: Tensor) -> tuple[Tensor, Tensor]:
+    def predict(
+        self, context: Context, state: Tensor | None, tau: Tensor, refinement: Refinement | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Evaluate f - yup at x_t = yup + `state`.
 
-        state  (B, 3 (c s)^2, H/c, W/c) pixel-unshuffled x_t - yup, or None where it is zero (tau = 1 without noise)
-        tau    (B,) in [0, 1]
+        state       (B, 3 (c s)^2, H/c, W/c) x_t - yup, pixel-unshuffled; None where it is zero (tau = 1 without noise)
+        tau         (B,) in [0, 1]
+        refinement  what is folded at this tau, where that is not 1 and the network is folded
 
         Returns (f - yup as cells, trunk features). At tau = 0 the first equals `state` exactly.
         """
-        adapter = self.adapter
-        embedding = None if self.folded_gate is not None else self.embed(tau)
+        adapter, trunk, head, folded_gate = self.adapter, self.trunk, self.adapter.head, self.folded_gate
+        if refinement is not None:
+            trunk, folded_gate = refinement.trunk, refinement.gate
+            head = refinement.heads.get_submodule(f"x{self.scale}")  # type: ignore[assignment]
+        embedding = None if folded_gate is not None else self.embed(tau)
         if state is None:
             assert adapter.state.bias is not None
             stem = adapter.state.bias.view(1, -1, 1, 1)
         else:
             stem = adapter.state(state.to(self.dtype))
-        features = self.trunk(context.features + stem, embedding)
-        residual = adapter.head(features)
+        features = trunk(context.features + stem, embedding)
+        residual = head(features)
         if embedding is not None:
             of_state, of_residual = self.gates(embedding)[:, :, None, None].split(1, dim=1)
             residual = residual * (1 + of_residual)
         if state is None:
             return compose(torch.zeros_like(residual), residual, tau), features
-        gate = self.folded_gate or 0.0 if embedding is None else of_state
+        gate = folded_gate or 0.0 if embedding is None else of_state
         return compose(state, residual.to(state.dtype) + state * gate, tau), features
 
     def to_cells(self, picture: Tensor) -> Tensor:
         """Pixel-unshuffle an HR picture (B, 3, s H, s W) into cells."""
         return F.pixel_unshuffle(picture, self.architecture.cell * self.scale)
+
+    def noise_cells(self, noise: Tensor) -> Tensor:
+        """Return noise (B, 3 s^2, H, W) as the cells of the picture it is, so that where it moves its picture does."""
+        return self.to_cells(F.pixel_shuffle(noise, self.scale))
 
     def to_picture(self, cells: Tensor) -> Tensor:
         """Pixel-shuffle cells back into an HR picture (B, 3, s H, s W)."""
@@ -228,7 +256,9 @@ class GTASRVideo(nn.Module):
             return state.noise, state.drift
         cell = self.architecture.cell
         age = torch.where(reference.valid, state.age, torch.zeros_like(state.age))
-        fresh = fresh_noise(seed, age, *state.noise.shape[1:])
+        # Each step has a field of its own, moved alike: a prediction must not meet again the noise it was made from.
+        size = state.noise.shape[1] // self.steps, *state.noise.shape[2:]
+        fresh = torch.cat([fresh_noise(seed + (k << 32), age, *size) for k in range(self.steps)], dim=1)
         whole = reference.motion.whole
         vector = whole + sub_pixel(x, state.frame, whole, cell)
         keep = reference.confidence > NOISE_TRUST
@@ -253,13 +283,26 @@ class GTASRVideo(nn.Module):
         """
         context = self.observe(x, state)
         noise, drift = self.next_noise(x, state, context.reference, seed)
-        start = None
-        if self.noise_scale > 0:
-            start = F.pixel_unshuffle(noise, self.architecture.cell) * self.noise_scale
-        tau = torch.ones(x.shape[0], device=x.device)
-        residual, features = self.predict(context, start, tau)
+        residual, features = self._descend(context, noise)
         following = self.advance(x, state._replace(noise=noise, drift=drift), context, residual, features)
         return context.yup + self.to_picture(residual).float(), following
+
+    def _descend(self, context: Context, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Evaluate the function at each of `steps` points of the path, each time from what came before."""
+        fields = noise.chunk(self.steps, dim=1)
+        residual: Tensor | None = None
+        for k, tau in enumerate(self.path.descent(self.steps)):
+            # q(xhat, t') - yup = (1 - a) (xhat - yup) + noise_scale a eps; nothing of xhat is left at t = N.
+            start = None if residual is None else (1 - tau) * residual
+            if self.noise_scale > 0:
+                eps = self.noise_cells(fields[k]) * (self.noise_scale * tau)
+                start = eps if start is None else start + eps
+            refinement = self.refinements[k - 1] if k and self.refinements else None
+            assert refinement is None or isinstance(refinement, Refinement)
+            taus = torch.full((noise.shape[0],), tau, device=noise.device)
+            residual, features = self.predict(context, start, taus, refinement)
+        assert residual is not None
+        return residual, features
 
     def forward(self, clip: Tensor, state: State | None = None, *, seed: int = 0) -> Tensor:
         """Upscale a clip (B, T, 3, H, W) in [-1, 1] -> (B, T, 3, s H, s W), frame by frame."""
@@ -272,14 +315,26 @@ class GTASRVideo(nn.Module):
 
     @torch.no_grad()
     def fold(self) -> GTASRVideo:
-        """Fix tau = 1 for good, for inference: the embedding of tau becomes part of the convolutions. Returns self."""
-        embedding = self.embed(torch.ones(1, device=self.adapter.head.weight.device))
-        of_state, of_residual = self.gates(embedding)[0].tolist()
-        self.folded_gate = of_state
-        for adapter in self.adapters.children():
-            assert isinstance(adapter, ScaleAdapter)
-            for parameter in adapter.head.parameters():
-                parameter.mul_(1 + of_residual)
-        for block in self.trunk.blocks():
-            block.fold(embedding)
+        """Fix tau for good, for inference: its embedding becomes part of the convolutions. Returns self.
+
+        The first step, tau = 1, changes the weights in place; each later one gets a copy of trunk and heads.
+        """
+        for tau in self.path.descent(self.steps)[1:]:
+            trunk, heads = copy.deepcopy((self.trunk, self._heads()))
+            self.refinements.append(Refinement(trunk, heads, self._fold_into(trunk, heads, tau)))
+        self.folded_gate = self._fold_into(self.trunk, self._heads(), 1.0)
         return self
+
+    def _heads(self) -> dict[str, nn.Conv2d]:
+        return {name: self.adapters.get_submodule(name).head for name in self.adapters}  # type: ignore[misc]
+
+    def _fold_into(self, trunk: Trunk, heads: Mapping[str, nn.Conv2d], tau: float) -> float:
+        """Fold `tau` into `trunk` and `heads`; return the gate of the state."""
+        embedding = self.embed(torch.full((1,), tau, device=self.adapter.head.weight.device))
+        of_state, of_residual = self.gates(embedding)[0].tolist()
+        for head in heads.values():
+            for parameter in head.parameters():
+                parameter.mul_(1 + of_residual)
+        for block in trunk.blocks():
+            block.fold(embedding)
+        return float(of_state)

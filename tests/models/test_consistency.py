@@ -51,3 +51,16 @@ def test_scalings_do_not_collapse_without_noise() -> None:
 def test_impossible_paths_are_refused(steps: int, power: float, noise: float) -> None:
     with pytest.raises(ValueError, match="path needs"):
         Path(steps, power, noise)
+
+
+@pytest.mark.parametrize(("steps", "wanted"), [(1, [4]), (2, [4, 2]), (3, [4, 3, 2]), (4, [4, 3, 2, 1])])
+def test_inference_descends_over_points_of_the_path(steps: int, wanted: list[int]) -> None:
+    path = Path(4, 2.5)
+    assert path.descent(steps) == pytest.approx(path.tau(torch.tensor(wanted)).tolist())
+    assert path.descent(steps)[0] == 1
+
+
+@pytest.mark.parametrize("steps", [0, 5])
+def test_more_steps_than_the_path_has_are_refused(steps: int) -> None:
+    with pytest.raises(ValueError, match=f"a path of 4 steps allows 1 to 4 of them at inference, not {steps}"):
+        Path(4, 2.5).descent(steps)

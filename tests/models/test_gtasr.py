@@ -57,9 +57,11 @@ def test_at_the_truth_the_function_is_the_identity(noise_scale: float) -> None:
     assert torch.allclose(residual, state, atol=1e-6)
 
 
+@pytest.mark.parametrize("steps", [1, 2, 4])
 @pytest.mark.parametrize("noise_scale", [0.0, 0.3])
-def test_folding_changes_nothing_but_the_cost(noise_scale: float) -> None:
+def test_folding_changes_nothing_but_the_cost(noise_scale: float, steps: int) -> None:
     model = tiny(noise_scale=noise_scale)
+    model.steps = steps
     folded = copy.deepcopy(model).fold()
     assert not any("modulation" in name for name, _ in folded.trunk.named_parameters())
     clip = scene(3, shift=2)
@@ -77,9 +79,47 @@ def test_a_newborn_network_is_bicubic() -> None:
     assert torch.allclose(y, enlarge(x, 4), atol=1e-6)
 
 
-@pytest.mark.parametrize("noise_scale", [0.0, 0.5])
-def test_streaming_equals_batch_bit_for_bit(noise_scale: float) -> None:
+@pytest.mark.parametrize("noise_scale", [0.0, 0.3])
+def test_two_steps_are_the_function_read_twice_along_the_path(noise_scale: float) -> None:
+    """xhat = f(x_N, N), then f(q(xhat, t'), t') with the path's own q, and noise of its own at each."""
+    from gtasr_video.models.temporal import fresh_noise
+
     model = tiny(noise_scale=noise_scale)
+    x = scene(1)[:, 0]
+    context = model.observe(x, model.initial(1, 24, 32))
+    eps = [
+        torch.nn.functional.pixel_shuffle(fresh_noise(seed, torch.zeros(1, dtype=torch.int64), 48, 24, 32), 4)
+        for seed in (7, 7 + 2**32)
+    ]
+    xhat = context.yup
+    for t, noise in zip((4, 2), eps, strict=True):
+        tau = model.path.tau(torch.tensor([t]))
+        point = model.path.point(xhat, context.yup, noise, tau)
+        residual, _ = model.predict(context, model.to_cells(point - context.yup), tau)
+        xhat = context.yup + model.to_picture(residual)
+    once, _ = model.step(x, model.initial(1, 24, 32), seed=7)
+    model.steps = 2
+    twice, state = model.step(x, model.initial(1, 24, 32), seed=7)
+    assert torch.allclose(twice, xhat, atol=1e-5)
+    assert not torch.allclose(twice, once, atol=1e-3)
+    assert state.noise.shape[1] == (96 if noise_scale else 0)
+
+
+@pytest.mark.parametrize("architecture", SHAPES)
+def test_noise_that_moves_by_a_pixel_moves_in_the_picture(architecture: Architecture) -> None:
+    """Also by less than a cell: the network must meet it where the scene has gone."""
+    model = tiny(architecture, noise_scale=1.0)
+    noise = torch.randn(1, 48, 24, 32)
+    for shift in (1, 2, 3):
+        moved = model.to_picture(model.noise_cells(noise.roll((shift, -1), dims=(2, 3))))
+        assert torch.equal(moved, model.to_picture(model.noise_cells(noise)).roll((4 * shift, -4), dims=(2, 3)))
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.parametrize("noise_scale", [0.0, 0.5])
+def test_streaming_equals_batch_bit_for_bit(noise_scale: float, steps: int) -> None:
+    model = tiny(noise_scale=noise_scale)
+    model.steps = steps
     clip = scene(6, shift=3)
     whole = model(clip, seed=5)
     state = model.initial(1, 24, 32)
@@ -97,9 +137,11 @@ def test_streaming_equals_batch_bit_for_bit(noise_scale: float) -> None:
     assert k == clip.shape[1]
 
 
+@pytest.mark.parametrize("steps", [1, 2])
 @pytest.mark.parametrize("noise_scale", [0.0, 0.5])
-def test_a_new_scene_starts_like_a_fresh_stream(noise_scale: float) -> None:
+def test_a_new_scene_starts_like_a_fresh_stream(noise_scale: float, steps: int) -> None:
     model = tiny(noise_scale=noise_scale)
+    model.steps = steps
     state = model.initial(1, 24, 32)
     for x in scene(4, seed=1, shift=1).unbind(1):
         _, state = model.step(x, state)
@@ -160,10 +202,12 @@ def test_the_output_moves_with_the_input(
     assert torch.allclose(a, stuck, atol=1e-5) is (noise_scale == 0)
 
 
+@pytest.mark.parametrize("steps", [1, 2])
 @pytest.mark.parametrize("architecture", SHAPES)
-def test_one_output_pixel_sees_no_further_than_the_receptive_field(architecture: Architecture) -> None:
+def test_one_output_pixel_sees_no_further_than_the_receptive_field(architecture: Architecture, steps: int) -> None:
     model = tiny(architecture)
-    reach = architecture.receptive_field
+    model.steps = steps
+    reach = model.facts.receptive_field
     size = 2 * reach + 8 * architecture.multiple_of
     size += -size % architecture.multiple_of
     x = scene(1, size, size, seed=2)[:, 0].requires_grad_(True)
