@@ -83,7 +83,7 @@ def command(
     kept = None if no_cache else cache_folder or default_folder()
     pictures = _Pictures(config, out)
     with closing(Cache(kept)) as cache:
-        scorer = Scorer(config.vgg, config.niqe, chosen)
+        scorer = Scorer(config.vgg, config.niqe, chosen, config.vgg_every)
         measured = name_methods(_methods(config, chosen))
         results = _run(list(truth), measured, config, scorer, cache, pictures)
     results.facts.update(facts(config, chosen))

@@ -28,6 +28,7 @@ class EvaluateConfig:
                     bicubic is always measured, as every ratio needs it
     peer_commands   outside programs, ``"prog {input} {output}"``
     limit_frames    first frames of each clip, or None for all
+    vgg_every       the VGG16 distance and NIQE, the costly ones, are measured on every so many-th frame
     vgg, niqe       files of the weights of these metrics, or None to leave them out
     crop            side of the crops in pictures, in pixels of the truth
     """
@@ -38,6 +39,7 @@ class EvaluateConfig:
     peers: tuple[str, ...] = ("lanczos",)
     peer_commands: tuple[str, ...] = ()
     limit_frames: int | None = None
+    vgg_every: int = 1
     seed: int = 0
     vgg: Path | None = None
     niqe: Path | None = None
@@ -50,6 +52,8 @@ class EvaluateConfig:
             raise ValueError(f"scale must be 1, 2, 3, 4 or 8, not {self.scale}")
         if self.limit_frames is not None and self.limit_frames < 1:
             raise ValueError(f"limit_frames must be at least 1, not {self.limit_frames}")
+        if self.vgg_every < 1:
+            raise ValueError(f"vgg_every must be at least 1, not {self.vgg_every}")
         if self.crop < 32:
             raise ValueError(f"crop must be at least 32 pixels, not {self.crop}")
 

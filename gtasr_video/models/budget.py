@@ -17,7 +17,7 @@ SCALES = (4, 3, 2)
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Upper bounds for a tier: parameters, multiply-accumulates per LR pixel at x4, and their aim, not a measurement."""
+    """Upper bounds for a tier: parameters, multiply-accumulates per LR pixel at x4, and their aim (no measurement)."""
 
     parameters: int
     macs: int

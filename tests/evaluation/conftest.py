@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,15 @@ def scene(frames: int = 4, height: int = 96, width: int = 128, step: int = 2, se
     wide = bicubic(coarse, (height, width + step * frames))[0].clamp(0, 1)
     picture = (wide * 255).round().to(torch.uint8)
     return [picture[:, :, k * step : k * step + width] for k in range(frames)]
+
+
+@pytest.fixture(scope="package", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Pictures here are so small that several threads only wait for each other, on a busy machine for minutes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

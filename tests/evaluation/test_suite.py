@@ -43,7 +43,7 @@ def measured(truth_folder: Path, vgg_file: Path, niqe_file: Path, tmp_path_facto
     nearest = f"'{ffmpeg_binary()}' -i {{input}} -vf scale=2*iw:2*ih:flags=neighbor -c:v ffv1 {{output}}"
     arguments = [truth_folder, "--degradation", "web", "--degradation", "hard", "--vgg", vgg_file, "--niqe", niqe_file]
     arguments += ["--model", "bicubic", "--device", "cpu", "--scale", 2, "--cache", cache, "--out", out]
-    arguments += ["--peer-command", nearest]
+    arguments += ["--peer-command", nearest, "--set", "vgg_every=2"]
     result = run(*arguments)
     assert result.exception is None, result.output
     return out, result, json.loads((out / "results.json").read_text())
@@ -163,6 +163,18 @@ def test_a_result_of_another_size_or_length_is_an_error(clip: Clip, cache: Cache
         scored(clip, cache, [*truth, truth[0]], tmp_path)
     with pytest.raises(EvaluationError, match="made for another scale"):
         scored(clip, cache, scene(4, 64, 64), tmp_path)
+
+
+def test_costly_metrics_can_be_measured_on_a_few_frames(
+    clip: Clip, cache: Cache, vgg_file: Path, tmp_path: Path
+) -> None:
+    truth = list(read_frames(clip.path))
+    write_frames(tmp_path / "result.mkv", [255 - f if k == 2 else f for k, f in enumerate(truth)])
+    low = degrade(clip, "clean", 4, 0, cache)
+    every, middle, first = (Scorer(vgg_file, None, choose("cpu"), n)(low, tmp_path / "result.mkv") for n in (1, 4, 3))
+    assert (every["vgg"] or 0) > 0 and middle["vgg"] == pytest.approx(4 * (every["vgg"] or 0), rel=1e-5)
+    assert first["vgg"] == pytest.approx(0, abs=1e-6), "frame 1 alone is looked at, which is as the truth"
+    assert every["psnr"] == middle["psnr"] and every["jitter"] == middle["jitter"]
 
 
 def test_a_mean_leaves_out_what_does_not_apply() -> None:

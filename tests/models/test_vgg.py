@@ -102,7 +102,7 @@ def test_more_noise_is_further(path: Path) -> None:
 def test_strips_of_a_large_picture_add_up(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = pair()
     whole = VGGDistance(path, layers=2)(a, b)
-    monkeypatch.setattr(vgg, "_STRIP", 2 * 64 * 32 * 5)
+    monkeypatch.setattr(vgg, "_CPU_STRIP", 2 * 64 * 32 * 5)
     assert torch.allclose(VGGDistance(path, layers=2)(a, b), whole, rtol=1e-5)
 
 
