@@ -7,13 +7,17 @@ from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from gtasr_video.frames import ColorSpec, Frame, PixelLayout, VideoSpec
-from gtasr_video.media import Encoding, MemoryReader, Writer
+from gtasr_video.media.memory import MemoryReader
 from gtasr_video.models.facts import ModelFacts, State
+
+if TYPE_CHECKING:
+    from gtasr_video.media import Encoding
 
 YUV420 = PixelLayout("yuv420p")
 YUV444 = PixelLayout("yuv444p", log2_chroma_w=0, log2_chroma_h=0)
@@ -115,6 +119,8 @@ def reader(count: int = 5, of: VideoSpec | None = None) -> MemoryReader:
 
 def clip(path: Path, count: int = 5, of: VideoSpec | None = None, encoding: Encoding | None = None) -> Path:
     """Write a real video file with a real codec and return its path."""
+    from gtasr_video.media import Encoding, Writer
+
     of = of or spec(64, 48)
     with Writer(path, of, encoding or Encoding(preset="ultrafast" if path.suffix != ".webm" else None)) as writer:
         for frame in frames(of, count):
@@ -124,6 +130,8 @@ def clip(path: Path, count: int = 5, of: VideoSpec | None = None, encoding: Enco
 
 def noise(path: Path, count: int, of: VideoSpec | None = None) -> Path:
     """Write a file of noise, the same each time: every packet is large, so that damage hits pictures."""
+    from gtasr_video.media import Encoding, Writer
+
     of = of or spec(64, 48)
     generator = torch.Generator().manual_seed(1)
     with Writer(path, of, Encoding(preset="ultrafast")) as writer:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
-import av
 import numpy as np
 import pytest
 import torch
@@ -14,6 +14,9 @@ from torch import Tensor
 
 from gtasr_video.frames import ColorSpec, PixelLayout
 from gtasr_video.ops.color import rgb_to_yuv, yuv_to_rgb
+
+if TYPE_CHECKING:
+    import av
 
 
 def layout(name: str, bits: int = 8) -> PixelLayout:
@@ -134,6 +137,8 @@ def waves(width: int = 96, height: int = 64) -> Tensor:
 
 
 def to_frame(planes: tuple[Tensor, ...], name: str) -> av.VideoFrame:
+    import av
+
     frame = av.VideoFrame(planes[0].shape[1], planes[0].shape[0], name)
     frame.pts = 0
     for plane, source in zip(frame.planes, planes, strict=True):
@@ -153,6 +158,8 @@ def from_frame(frame: av.VideoFrame, dtype: torch.dtype) -> tuple[Tensor, ...]:
 
 
 def swscale(frame: av.VideoFrame, target: str, options: str) -> av.VideoFrame:
+    import av
+
     graph = av.filter.Graph()
     source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 25))
     flags = "flags=bicubic+accurate_rnd+full_chroma_inp+full_chroma_int"

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from gtasr_video.device import Device, choose
 from gtasr_video.errors import ModelError
 from gtasr_video.frames import Frame, PixelLayout
-from gtasr_video.media import MemoryReader
+from gtasr_video.media.memory import MemoryReader
 from gtasr_video.models.bicubic import Bicubic
 from gtasr_video.models.facts import State
 from gtasr_video.runtime.session import run

@@ -5,7 +5,6 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 import torch
 from torch import Tensor
@@ -37,6 +36,8 @@ def panning(frames: int, height: int, width: int, seed: int = 0) -> Tensor:
 
 
 def save_video(path: Path, clip: Tensor, codec: str = "libx264", pixel_format: str = "yuv420p", **options: str) -> Path:
+    import av
+
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=Fraction(25), options=options)

@@ -220,9 +220,11 @@ def test_on_a_device_nothing_passes_through_the_cpu(folder: Path, monkeypatch: p
 
 
 @pytest.mark.gpu
-def test_clips_are_made_on_the_gpu(folder: Path) -> None:
+def test_clips_are_made_on_the_gpu(tmp_path: Path) -> None:
     device = torch.device("cuda")
-    there = ClipSource([folder], dataclasses.replace(SMALL, frames=3, memory_gb=1), 1, device)
+    for n in range(3):
+        save_picture(tmp_path / f"{n}.png", texture(160, 200, n))
+    there = ClipSource([tmp_path], dataclasses.replace(SMALL, frames=3, memory_gb=1), 1, device)
     batch = next(iter(Loader(there, 8, workers=4)))
     assert batch.hr.device.type == batch.flow.device.type == "cuda"
     assert batch.hr.shape == (8, 3, 3, 64, 64) and batch.has_flow.any()
