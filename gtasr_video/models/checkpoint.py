@@ -127,8 +127,7 @@ def load_network(path: Path, scales: tuple[int, ...] | None = None) -> GTASRVide
     wanted = scales or card.scales
     missing = [s for s in wanted if s not in card.scales]
     if missing:
-        has = ", ".join(map(str, card.scales))
-        raise ModelError(f"{path}: no weights for scale {missing[0]} (it has {has})")
+        raise ModelError(f"{path}: no weights for scale {missing[0]} (it has {_listed(card.scales)})")
     model = GTASRVideo(card.architecture, wanted, card.noise_scale)
     model.path = card.path
     kept = {k: v.float() for k, v in tensors.items() if not _other_scale(k, wanted)}
@@ -138,6 +137,12 @@ def load_network(path: Path, scales: tuple[int, ...] | None = None) -> GTASRVide
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"{path}: its weights do not fit its header ({reason})") from error
     return model
+
+
+def _listed(scales: tuple[int, ...]) -> str:
+    """Return the scales that can be asked for: those of the weights, and 8 where 4 and 2 make it."""
+    composed = {8} if {2, 4} <= set(scales) else set()
+    return ", ".join(map(str, sorted({*scales, *composed})))
 
 
 def _other_scale(name: str, wanted: tuple[int, ...]) -> bool:
@@ -160,10 +165,12 @@ def weights_path(name: str) -> Path:
     return path
 
 
-def load_model(name: str = "s", *, scale: int = 4) -> VideoModel:
+def load_model(name: str = "s", *, scale: int = 4, steps: int = 1) -> VideoModel:
     """Return a network ready for inference, in fp32 on the CPU: a tier (``s``, ``m``, ``l``), a file, or ``bicubic``.
 
-    scale  4, 3 or 2 (1 where the weights have it). Move it with ``.to(device, dtype)``. Raises ModelError.
+    scale  one that the weights have (1 restores without enlarging), or 8: x4, then x2
+    steps  how often a frame is read along the path; 1 is what the networks are made for
+    Move it with ``.to(device, dtype)``. Raises ModelError.
 
     Example::
 
@@ -173,10 +180,25 @@ def load_model(name: str = "s", *, scale: int = 4) -> VideoModel:
     if name == "bicubic":
         from gtasr_video.models.bicubic import Bicubic
 
+        if steps != 1:
+            raise ModelError(f"bicubic has no path to take {steps} steps on; leave out --steps")
         return Bicubic(scale)
-    model = load_network(weights_path(name), (scale,)).fold()
-    model.eval().requires_grad_(False)
-    return model
+    path = weights_path(name)
+    if scale == 8 and 8 not in read_card(path).scales:
+        from gtasr_video.models.cascade import Cascade
+
+        return Cascade(_ready(path, 4, steps), _ready(path, 2, steps)).eval()
+    return _ready(path, scale, steps)
+
+
+def _ready(path: Path, scale: int, steps: int) -> GTASRVideo:
+    model = load_network(path, (scale,))
+    try:
+        model.path.descent(steps)
+    except ValueError as error:
+        raise ModelError(f"{path}: {error}") from error
+    model.steps = steps
+    return model.fold().eval().requires_grad_(False)
 
 
 def sha256(path: Path) -> str:

@@ -33,9 +33,11 @@ class State(NamedTuple):
     output     (B, 3 (c s)^2, H/c, W/c) previous residual over bicubic, pixel-unshuffled (c: cell, s: scale)
     features   (B, C, H/c, W/c) last trunk features of the previous frame
     frame      (B, 3, H, W) previous LR frame in [-1, 1]
-    noise      (B, 3 s^2, H, W) previous unit Gaussian noise, pixel-unshuffled; no channels at noise_scale 0
+    noise      (B, 3 s^2, H, W) previous unit Gaussian noise, pixel-unshuffled, for each step of inference; no channels
+               at noise_scale 0
     drift      (B, 2, H, W) sub-pixel remainder of the noise's motion; no channels at noise_scale 0
     age        (B,) int64 frames since the last cut; 0 means that nothing before is valid
+    inner      states of the networks that one is made of, where it is made of several
     """
 
     output: Tensor
@@ -44,6 +46,7 @@ class State(NamedTuple):
     noise: Tensor
     drift: Tensor
     age: Tensor
+    inner: tuple[State, ...] = ()
 
 
 @runtime_checkable

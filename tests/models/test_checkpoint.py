@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from gtasr_video.errors import ModelError
 from gtasr_video.models import load_model, read_card, save_model
 from gtasr_video.models.checkpoint import load_network, sha256
+from gtasr_video.models.consistency import Path as ConsistencyPath
 from tests.models.networks import scene, tiny
 
 
@@ -66,3 +67,18 @@ def test_weights_that_do_not_fit_their_header_are_refused(tmp_path: Path) -> Non
     save_model(path, model, tensors=tensors)
     with pytest.raises(ModelError, match="do not fit"):
         load_network(path)
+
+
+def test_the_path_it_was_trained_on_comes_back_and_says_which_steps_there_are(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    model = tiny(noise_scale=0.1)
+    model.path = ConsistencyPath(3, 1.0, 0.1)
+    save_model(path, model)
+    assert read_card(path).path == load_network(path).path == ConsistencyPath(3, 1.0, 0.1)
+    clip = scene(2, shift=1)
+    model.steps = 2
+    assert torch.allclose(load_model(str(path), steps=2)(clip), model(clip), atol=1e-4)  # type: ignore[operator]
+    with pytest.raises(ModelError, match=r"w.safetensors: a path of 3 steps allows 1 to 3 of them at inference, not 4"):
+        load_model(str(path), steps=4)
+    with pytest.raises(ModelError, match="bicubic has no path to take 2 steps on"):
+        load_model("bicubic", steps=2)

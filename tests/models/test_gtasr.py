@@ -248,7 +248,8 @@ def test_half_precision_stays_close() -> None:
 def test_state_is_tensors_only() -> None:
     state = tiny(noise_scale=0.1).initial(2, 24, 32)
     assert isinstance(state, State)
-    assert all(isinstance(t, torch.Tensor) for t in state)
+    assert all(isinstance(t, torch.Tensor) for t in state[:-1])
+    assert state.inner == ()
     assert state.noise.shape == (2, 48, 24, 32)
 
 
