@@ -32,7 +32,8 @@ class UpscaleConfig:
     """How to upscale, with every default; a file named with ``--config`` holds only differences.
 
     model    s, m, l, bicubic, or the path of a .safetensors file
-    scale    2, 3 or 4 times as wide and high
+    scale    2, 3, 4 or 8 times as wide and high, or 1 to restore without enlarging, as far as the model has it
+    steps    how often each frame is read along the path of the method; 1 is what the networks are made for
     device   auto, cpu, cuda or cuda:N
     dtype    what the network computes in; auto is the fastest that keeps the picture on the device
     seed     of the network's noise; the same input, seed and device give the same bytes
@@ -47,6 +48,7 @@ class UpscaleConfig:
 
     model: str = "s"
     scale: int = 4
+    steps: int = 1
     device: str = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     seed: int = 0
@@ -80,6 +82,7 @@ def upscale(
     config: UpscaleConfig | str | None = None,
     model: VideoModel | str | None = None,
     scale: int | None = None,
+    steps: int | None = None,
     device: str | None = None,
     seed: int | None = None,
     codec: str | None = None,
@@ -95,8 +98,8 @@ def upscale(
     """Upscale the video file `source` into `output`, with its sound, its times and its tags.
 
     config     an `UpscaleConfig`, the name of a shipped one (``fast``), or the path of a .toml file
-    model      a tier, a path, or any `VideoModel` (whose own scale then counts)
-    scale, device, seed, codec, crf, preset, pix_fmt   go before what `config` says
+    model      a tier, a path, or any `VideoModel` (whose own scale and steps then count)
+    scale, steps, device, seed, codec, crf, preset, pix_fmt   go before what `config` says
     start, duration   seconds (``90``, ``"1:30"``, ``"0:01:30.500"``) of `source`; frames: at most so many
     overwrite  replace `output` if it exists; progress: what to show on stderr
 
@@ -111,7 +114,7 @@ def upscale(
         >>> report.frames_out, report.output["width"]
         (10, 128)
     """
-    changes = {"scale": scale, "device": device, "seed": seed}
+    changes = {"scale": scale, "steps": steps, "device": device, "seed": seed}
     changes |= {"codec": codec, "crf": crf, "preset": preset, "pix_fmt": pix_fmt}
     settings = config if isinstance(config, UpscaleConfig) else UpscaleConfig.load(config)
     settings = replace(settings, **{key: value for key, value in changes.items() if value is not None})  # type: ignore[arg-type]
@@ -121,7 +124,7 @@ def upscale(
     _check_paths(source, output)
     chosen = settings.choose_device()
     with Reader(source, start=window[0], duration=window[1], frames=frames) as reader:
-        network = model or load_model(settings.model, scale=settings.scale)
+        network = model or load_model(settings.model, scale=settings.scale, steps=settings.steps)
         upscaler = Upscaler(network, device=chosen, seed=settings.seed)
         enlarged = reader.spec.scaled(upscaler.scale)
         with Writer(output, enlarged, settings.encoding, source=reader, overwrite=overwrite) as writer:

@@ -85,7 +85,7 @@ def test_examples_run(
     (tmp_path / "in.mp4").write_bytes(small_clip.read_bytes())
     monkeypatch.chdir(tmp_path)
 
-    def stand_in(name: str = "s", *, scale: int = 4):
+    def stand_in(name: str = "s", *, scale: int = 4, steps: int = 1):
         return load_model("bicubic", scale=scale)
 
     monkeypatch.setattr("gtasr_video.api.load_model", stand_in)

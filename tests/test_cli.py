@@ -17,10 +17,12 @@ import pytest
 
 from gtasr_video.api import UpscaleConfig
 from gtasr_video.cli import COMMANDS
+from gtasr_video.models import save_model
 from gtasr_video.runtime.report import Report
 from tests import fakes
 from tests.clips import Sound, make_clip, phone_times
 from tests.conftest import Outcome
+from tests.models.networks import tiny
 
 Cli = Callable[..., Outcome]
 MODEL = ("--model", "bicubic")
@@ -139,7 +141,7 @@ def test_shipped_configurations_load_and_hold_differences_only(name: str) -> Non
 def test_the_defaults_named_in_the_help_are_the_defaults(cli: Cli) -> None:
     options = " ".join(cli("upscale", "--help").out.split("Options:")[1].split()).split(" --")
     defaults = UpscaleConfig()
-    for name in ("model", "scale", "seed", "device"):
+    for name in ("model", "scale", "steps", "seed", "device"):
         (option,) = [text for text in options if text.removeprefix("--").startswith(f"{name} ")]
         assert f"[default: {getattr(defaults, name)}]" in option
 
@@ -296,3 +298,45 @@ def test_the_module_runs_like_the_program() -> None:
     )
     assert done.returncode == 0
     assert done.stdout.startswith("gtasr-video ")
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights for x1, x2 and x4 of a tiny network."""
+    path = tmp_path_factory.mktemp("own") / "own.safetensors"
+    save_model(path, tiny(scales=(4, 2, 1)))
+    return path
+
+
+@pytest.mark.parametrize(("options", "times_as_wide"), [(("1",), 1), (("2", "--steps", "2"), 2), (("8",), 8)], ids=str)
+def test_scales_that_restore_and_that_are_composed(
+    options: tuple[str, ...], times_as_wide: int, own: Path, cli: Cli, tmp_path: Path
+) -> None:
+    source, out = fakes.clip(tmp_path / "in.mp4", 3, fakes.spec(50, 34)), tmp_path / "out.mp4"
+    done = cli("upscale", source, out, "--model", own, "--device", "cpu", "--progress", "none", "--scale", *options)
+    assert (done.code, done.err) == (0, "")
+    with av.open(str(out)) as container:
+        stream = container.streams.video[0]
+        assert (stream.width, stream.height) == (50 * times_as_wide, 34 * times_as_wide)
+        assert len(list(container.decode(video=0))) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--scale", "3"), "own.safetensors: no weights for scale 3 (it has 1, 2, 4, 8)"),
+        (("--scale", "0"), "own.safetensors: no weights for scale 0 (it has 1, 2, 4, 8)"),
+        (("--steps", "9"), "own.safetensors: a path of 4 steps allows 1 to 4 of them at inference, not 9"),
+        (("--model", "bicubic", "--steps", "2"), "bicubic has no path to take 2 steps on; leave out --steps"),
+    ],
+    ids=str,
+)
+def test_scales_and_steps_that_a_network_does_not_have(
+    options: tuple[str, ...], said: str, own: Path, cli: Cli, small_clip: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.mp4"
+    done = cli("upscale", small_clip, out, "--model", own, "--progress", "none", *options)
+    assert done.code == 1
+    assert done.err.strip().endswith(said)
+    assert len(done.err.splitlines()) == 1
+    assert not out.exists()

@@ -41,6 +41,9 @@ EXTRA = {"cv2": "opencv-python-headless", "scipy": "scipy", "PIL": "pillow"}
 @click.command("evaluate", short_help="Measure models and peers against full-size truth.")
 @click.argument("truth", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--model", "models", multiple=True, metavar="s|m|l|FILE", help="A network; may be repeated.")
+@click.option(
+    "--steps", type=int, multiple=True, metavar="N", help="Steps of the networks; may be repeated.  [default: 1]"
+)
 @click.option("--peer", "peers", multiple=True, metavar="NAME|FILE.param", help="bicubic, lanczos or an ncnn model.")
 @click.option("--peer-command", "peer_commands", multiple=True, metavar="'PROG {input} {output}'", help="Any program.")
 @click.option("--scale", type=int, help="How many times larger the result is.  [default: 4]")
@@ -153,7 +156,7 @@ def _methods(config: EvaluateConfig, device: Device) -> list[Method]:
     return [
         *(ways.peer(name, config.scale) for name in names),
         *(ways.Program(line) for line in config.peer_commands),
-        *(ways.model(name, config.scale, device, config.seed) for name in config.models),
+        *(ways.model(name, config.scale, device, config.seed, n) for name in config.models for n in config.steps),
     ]
 
 

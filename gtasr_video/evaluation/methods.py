@@ -131,12 +131,14 @@ def lanczos(scale: int) -> FrameMethod:
     return FrameMethod("lanczos", f"lanczos x{scale}", upscale)
 
 
-def model(name: str, scale: int, device: Device, seed: int) -> FrameMethod:
+def model(name: str, scale: int, device: Device, seed: int, steps: int = 1) -> FrameMethod:
     """Return one of this package's networks, a tier's name or a .safetensors file; raises ModelError.
+
+    steps  as in `load_model`; more than one is said in the method's name
 
     Never cached: its output depends on the code as well as on the weights.
     """
-    network = load_model(name, scale=scale)
+    network = load_model(name, scale=scale, steps=steps)
     if isinstance(network, torch.nn.Module):
         dtype = device.dtype if device.dtype in network.facts.dtypes else torch.float32
         network.to(device=device.torch_device, dtype=dtype).eval()
@@ -144,7 +146,8 @@ def model(name: str, scale: int, device: Device, seed: int) -> FrameMethod:
     def upscale(frames: Iterator[Tensor]) -> Iterator[Tensor]:
         return run_model(network, frames, device.torch_device, seed)
 
-    return FrameMethod(Path(name).stem if name.endswith(".safetensors") else name, None, upscale)
+    label = Path(name).stem if name.endswith(".safetensors") else name
+    return FrameMethod(label if steps == 1 else f"{label}, {steps} steps", None, upscale)
 
 
 def run_model(network: VideoModel, frames: Iterator[Tensor], device: torch.device, seed: int = 0) -> Iterator[Tensor]:

@@ -15,9 +15,11 @@ from gtasr_video.errors import EvaluationError, ModelError
 from gtasr_video.evaluation import methods
 from gtasr_video.evaluation.streams import read_frames, write_frames
 from gtasr_video.evaluation.truth import to_unit
+from gtasr_video.models import save_model
 from gtasr_video.models.facts import ModelFacts, State
 from gtasr_video.ops.resize import enlarge
 from tests.evaluation.conftest import scene
+from tests.models.networks import tiny
 
 NEAREST_NCNN = """7767517
 2 2
@@ -166,6 +168,16 @@ def test_the_bicubic_model_is_the_bicubic_peer(small: Path) -> None:
     ours = rendered(methods.model("bicubic", 4, choose("cpu", torch.float32), 0), small)
     theirs = rendered(methods.peer("bicubic", 4), small)
     assert all((a.int() - b.int()).abs().max() <= 1 for a, b in zip(ours, theirs, strict=True))
+
+
+def test_a_network_is_measured_with_as_many_steps_as_asked_for(small: Path, tmp_path: Path) -> None:
+    file = tmp_path / "mine.safetensors"
+    save_model(file, tiny(scales=(2,)))
+    ways = [methods.model(str(file), 2, choose("cpu", torch.float32), 0, steps) for steps in (1, 2)]
+    assert [way.name for way in ways] == ["mine", "mine, 2 steps"]
+    once, twice = (rendered(way, small) for way in ways)
+    assert once[0].shape == twice[0].shape
+    assert not torch.equal(once[0], twice[0])
 
 
 def test_an_unknown_model_is_an_error() -> None:
