@@ -19,10 +19,10 @@ class _ToStderr(logging.Handler):
 _HANDLER = _ToStderr()
 
 
-def log_to_stderr(*, verbose: bool) -> None:
-    """Show the package's warnings, and with `verbose` what it uses and why."""
+def log_to_stderr(*, verbose: bool, quiet: bool = False) -> None:
+    """Show the package's warnings, with `verbose` also what it uses and why, with `quiet` neither."""
     log = logging.getLogger("gtasr_video")
-    log.setLevel(logging.INFO if verbose else logging.WARNING)
+    log.setLevel(logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING)
     log.propagate = False
     if _HANDLER not in log.handlers:
         log.addHandler(_HANDLER)

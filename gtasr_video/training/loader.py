@@ -19,17 +19,20 @@ _DEVICE_AHEAD = 2
 
 
 class _Numbered(Dataset["Batch | GTASRVideoError"]):
-    """Batch number n holds the clips n * size .. (n + 1) * size - 1.
+    """Batch number n holds the clips n * size .. (n + 1) * size - 1; of these, those of number `part` of `parts`.
 
     Errors are returned, so that their message stays one line instead of a worker's traceback.
     """
 
-    def __init__(self, source: ClipSource, size: int) -> None:
+    def __init__(self, source: ClipSource, size: int, part: int, parts: int) -> None:
         self.source, self.size = source, size
+        self.share = size // parts
+        self.first = part * self.share
 
     def __getitem__(self, number: int) -> Batch | GTASRVideoError:
         try:
-            return self.source.batch(range(number * self.size, (number + 1) * self.size))
+            first = number * self.size + self.first
+            return self.source.batch(range(first, first + self.share))
         except GTASRVideoError as error:
             return error
 
@@ -53,19 +56,25 @@ class Loader:
     workers    processes beside this one, which share the decoded material by fork; 0 makes batches when asked. A source
                on another device than the CPU uses one thread instead, so that the device need not wait for Python.
     prefetch   batches made ahead by each worker
+    part       (k, n): only the k-th of n equal parts of each batch, where n processes share it
     Raises TrainingError while iterating if a worker dies.
     """
 
     def __init__(
-        self, source: ClipSource, batch_size: int, start_index: int = 0, workers: int = 1, prefetch: int = 4
+        self,
+        source: ClipSource,
+        batch_size: int,
+        start_index: int = 0,
+        workers: int = 1,
+        prefetch: int = 4,
+        part: tuple[int, int] = (0, 1),
     ) -> None:
         on_cpu = source.device.type == "cpu"
         options: dict[str, Any] = {}
         if workers and on_cpu:
             options = {"num_workers": workers, "prefetch_factor": prefetch, "multiprocessing_context": "fork"}
-        self._loader = DataLoader(
-            _Numbered(source, batch_size), batch_size=None, sampler=_From(start_index), collate_fn=_as_is, **options
-        )
+        batches = _Numbered(source, batch_size, *part)
+        self._loader = DataLoader(batches, batch_size=None, sampler=_From(start_index), collate_fn=_as_is, **options)
         self._in_thread = bool(workers) and not on_cpu
 
     def __iter__(self) -> Iterator[Batch]:

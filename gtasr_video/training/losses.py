@@ -70,18 +70,19 @@ def guide(edges: Tensor, texture: Tensor, truth: Tensor) -> Tensor:
 
 
 def temporal_trajectory_alignment(
-    error: Tensor, previous_error: Tensor, flow: Tensor, mask: Tensor, path: Path
+    error: Tensor, previous_error: Tensor, flow: Tensor, mask: Tensor, path: Path, share: Tensor | None = None
 ) -> Tensor:
     """Return L_TTA = sum_s rho((1 - a_s) M (e_k - warp(e_{k-1}, F_k))), averaged over where M holds.
 
     error, previous_error  xhat - x0 of frames k and k-1, (B, 3, H, W)
     flow                   (B, 2, H, W) the TRUTH's motion, in HR pixels: sample frame k-1 at p + flow
     mask                   (B, 1, H, W) M: 0 where something is disoccluded or unknown
+    share                  mean of M over the whole batch, where these pictures are a part of it
     The motion-compensated change of the error, not of the picture, is what must vanish: real light does change.
     """
     change = mask * (error - warp(previous_error, flow))
-    share = mask.mean().clamp(min=1e-3)
-    return torch.stack([charbonnier(w * change).mean() for w in path_weights(path, change.device)]).sum() / share
+    whole = (mask.mean() if share is None else share).clamp(min=1e-3)
+    return torch.stack([charbonnier(w * change).mean() for w in path_weights(path, change.device)]).sum() / whole
 
 
 def distribution_trajectory_matching(

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from gtasr_video.models.facts import State
 from gtasr_video.models.gtasr import Context, GTASRVideo
@@ -15,59 +14,87 @@ from gtasr_video.models.temporal import move_cells
 from gtasr_video.training import losses
 from gtasr_video.training.clips import Batch
 from gtasr_video.training.losses import Perceptual
+from gtasr_video.training.ranks import Ranks
 from gtasr_video.training.settings import Phase
 
 Terms = dict[str, Tensor]
+ALONE = Ranks()
 
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """Truth and input of a batch in [-1, 1]: x0 (B, T, 3, H, W), y (B, T, 3, h, w); flow and mask as in `Batch`."""
+    """Truth and input of a batch in [-1, 1]: x0 (B, T, 3, H, W), y (B, T, 3, h, w); flow and mask as in `Batch`.
+
+    known  (T-1,) mean of the mask of each pair of frames, over the batches of all processes
+    """
 
     x0: Tensor
     y: Tensor
     flow: Tensor
     mask: Tensor
+    known: Tensor
 
     @staticmethod
-    def of(batch: Batch, device: torch.device) -> Pictures:
-        """Move a batch to `device` and turn bytes into [-1, 1]."""
-        known = batch.has_flow.view(-1, 1, 1, 1, 1)
+    def of(batch: Batch, device: torch.device, ranks: Ranks = ALONE) -> Pictures:
+        """Move a batch to `device` and turn bytes into [-1, 1], the truth in the mean colour of its input.
+
+        Codecs shift colours by up to a level, mostly to one side (rounding, and clipping in dark places). A network
+        that sees the unshifted truth learns to undo that on average, and shifts what was never shifted.
+        """
+        has_flow = batch.has_flow.view(-1, 1, 1, 1, 1)
+        mask = (batch.valid & has_flow).to(device).float()
+        truth, y = (bytes_.to(device).float() / 127.5 - 1 for bytes_ in (batch.hr, batch.lr))
+        shift = y.mean(dim=(1, 3, 4), keepdim=True) - truth.mean(dim=(1, 3, 4), keepdim=True)
         return Pictures(
-            batch.hr.to(device).float() / 127.5 - 1,
-            batch.lr.to(device).float() / 127.5 - 1,
+            truth + shift,
+            y,
             batch.flow.to(device),
-            (batch.valid & known).to(device).float(),
+            mask,
+            ranks.mean(mask.mean(dim=(0, 2, 3, 4))),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """All that is random in one optimiser step, from (seed, step) alone: exact resume needs no other state."""
+    """All that is random in one optimiser step, from (seed, step) alone: exact resume needs no other state.
+
+    Where several processes share a batch, each draws for the whole of it and keeps its part: `count` and the first
+    dimension of what is asked for are those of the part.
+    """
 
     generator: torch.Generator
     seed: int
+    ranks: Ranks
 
     @staticmethod
-    def of(seed: int, step: int) -> Draw:
+    def of(seed: int, step: int, ranks: Ranks = ALONE) -> Draw:
         """Return the draws of optimiser step `step`."""
         key = seed * 1_000_003 + step
-        return Draw(torch.Generator().manual_seed(key), key)
+        return Draw(torch.Generator().manual_seed(key), key, ranks)
 
     def path_steps(self, count: int, phase: Phase, device: torch.device) -> Tensor:
         """Return t (B,): N for a share `end_share` of the clips, else uniform in 1..N."""
-        uniform = torch.randint(1, phase.steps + 1, (count,), generator=self.generator)
-        at_end = torch.rand(count, generator=self.generator) < phase.end_share
-        return torch.where(at_end, phase.steps, uniform).to(device)
+        whole = count * self.ranks.count
+        uniform = torch.randint(1, phase.steps + 1, (whole,), generator=self.generator)
+        at_end = torch.rand(whole, generator=self.generator) < phase.end_share
+        return self.ranks.share(torch.where(at_end, phase.steps, uniform)).to(device)
 
     def integers(self, high: int, count: int) -> list[int]:
         """Return `count` integers in 0..high-1."""
-        numbers: list[int] = torch.randint(high, (count,), generator=self.generator).tolist()
+        whole = torch.randint(high, (count * self.ranks.count,), generator=self.generator)
+        numbers: list[int] = self.ranks.share(whole).tolist()
+        return numbers
+
+    def spread(self, high: int, count: int) -> list[int]:
+        """Return `count` integers in 0..high-1, one from each of `count` equal parts of that range, in order."""
+        place = self.ranks.share(torch.rand(count * self.ranks.count, generator=self.generator))
+        numbers: list[int] = ((torch.arange(count) + place) * (high / count)).long().clamp(max=high - 1).tolist()
         return numbers
 
     def normal(self, like: Tensor) -> Tensor:
         """Return unit Gaussian noise of the shape of `like`."""
-        return torch.randn(like.shape, generator=self.generator).to(like.device)
+        whole = torch.randn(len(like) * self.ranks.count, *like.shape[1:], generator=self.generator)
+        return self.ranks.share(whole).to(like.device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +112,23 @@ class Moment:
 class Objective:
     """The loss of `phase` for a network; `terms` gives its parts, unweighted, and `total` their weighted sum.
 
-    frozen  the frozen copy g of stage II; None in stage I
+    perceptual  the VGG16 distance; None leaves Charbonnier alone in every distance
+    frozen      the frozen copy g of stage II; None in stage I
+    ranks       the processes that share the batch: the windows of the perceptual distance are shared, too
     """
 
     def __init__(
-        self, model: GTASRVideo, phase: Phase, perceptual: Perceptual | None, frozen: GTASRVideo | None = None
+        self,
+        model: GTASRVideo,
+        phase: Phase,
+        perceptual: Perceptual | None,
+        frozen: GTASRVideo | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.model, self.phase, self.perceptual, self.frozen = model, phase, perceptual, frozen
-        self.path = phase.path(model.noise_scale)
+        self.windows = max(1, phase.perceptual_crops // ranks.count)
+        # The weights' card will say on which points of a path they were trained last.
+        self.path = model.path = phase.path(model.noise_scale)
 
     def total(self, terms: Terms) -> Tensor:
         """Return the weighted sum of the terms."""
@@ -116,12 +152,12 @@ class Objective:
         state = self.model.initial(b, h, w)
         previous: Moment | None = None
         for k in range(frames):
+            state = state if self.phase.memory else self.model.initial(b, h, w)
             moment, state = self._look(pictures, k, state, t, draw)
             for name, value in self._frame_terms(moment, draw).items():
                 sums[name].append(value)
             if previous is not None:
-                flow, mask = pictures.flow[:, k - 1], pictures.mask[:, k - 1]
-                for name, value in self._pair_terms(previous, moment, flow, mask).items():
+                for name, value in self._pair_terms(previous, moment, pictures, k - 1).items():
                     sums[name].append(value)
             previous = moment
         return {name: torch.stack(values).mean() for name, values in sums.items()}
@@ -131,7 +167,9 @@ class Objective:
         model, path = self.model, self.path
         x0, y = pictures.x0[:, k], pictures.y[:, k]
         context = model.observe(y, state)
-        noise, drift = model.next_noise(y, state, context.reference, draw.seed)
+        # Without memory every frame is number 0 of its scene: its noise must differ all the same.
+        seed = draw.seed if self.phase.memory else draw.seed + 97 * k
+        noise, drift = model.next_noise(y, state, context.reference, seed)
         truth = model.to_cells(x0 - context.yup)
         tau, tau_before = path.tau(t), path.tau(t - 1)
         error, features = model.predict(context, self._state_at(truth, noise, tau), tau)
@@ -148,7 +186,7 @@ class Objective:
         state = (1 - a) * truth
         if self.path.noise_scale == 0:
             return state
-        return state + self.path.noise_scale * a * F.pixel_unshuffle(noise, self.model.architecture.cell)
+        return state + self.path.noise_scale * a * self.model.noise_cells(noise)
 
     def _frame_terms(self, moment: Moment, draw: Draw) -> Terms:
         w = self.phase.weights
@@ -216,13 +254,14 @@ class Objective:
             readings.append(yup + g.to_picture(residual).float())
         return readings[0], readings[1]
 
-    def _pair_terms(self, before: Moment, now: Moment, flow: Tensor, mask: Tensor) -> Terms:
-        """Return the temporal terms of two neighbouring frames."""
+    def _pair_terms(self, before: Moment, now: Moment, pictures: Pictures, pair: int) -> Terms:
+        """Return the temporal terms of two neighbouring frames, number `pair` and the next."""
         w = self.phase.weights
         terms: Terms = {}
         if w.temporal_trajectory:
+            flow, mask, known = pictures.flow[:, pair], pictures.mask[:, pair], pictures.known[pair]
             terms["loss/tta"] = losses.temporal_trajectory_alignment(
-                now.prediction - now.x0, before.prediction - before.x0, flow, mask, self.path
+                now.prediction - now.x0, before.prediction - before.x0, flow, mask, self.path, known
             )
         if w.temporal_rectification:
             confidence = self._full_size(now.context.reference.confidence)
@@ -245,8 +284,8 @@ class Objective:
         """Cut the same randomly placed windows from each (B, 3, H, W): what the perceptual network gets to see."""
         b, _, h, w = pictures[0].shape
         size = min(self.phase.perceptual_size, h, w)
-        count = self.phase.perceptual_crops
-        which = draw.integers(b, count)
+        count = self.windows
+        which = draw.spread(b, count)
         # Multiples of 8 keep the windows on the grid of cells.
         top = [8 * v for v in draw.integers((h - size) // 8 + 1, count)]
         left = [8 * v for v in draw.integers((w - size) // 8 + 1, count)]

@@ -1,139 +1,81 @@
-"""A run on disk: its state, checkpoints written atomically, metrics, best weights; and how it is resumed exactly."""
+"""A run on disk: checkpoints written atomically, metrics, best weights; and how it is found again."""
 
 from __future__ import annotations
 
-import copy
+import contextlib
 import dataclasses
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from gtasr_video.device import Device
 from gtasr_video.errors import ModelError, TrainingError
 from gtasr_video.models.checkpoint import read_tensors, save_model, write_tensors
-from gtasr_video.models.gtasr import GTASRVideo
 from gtasr_video.training.settings import TrainSettings
-
-
-@dataclass(slots=True)
-class RunState:
-    """All that a run must remember: network, averaged weights, optimiser, frozen copy, optimiser steps taken."""
-
-    model: GTASRVideo
-    ema: dict[str, Tensor]
-    optimizer: torch.optim.AdamW
-    step: int = 0
-    frozen: GTASRVideo | None = None
-    best: float = float("inf")
-
-    @staticmethod
-    def new(model: GTASRVideo, settings: TrainSettings) -> RunState:
-        """Return the state at the start of a run of `model`."""
-        rate = settings.phases[0].learning_rate
-        optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=0.0)
-        return RunState(model, {k: v.detach().clone() for k, v in model.state_dict().items()}, optimizer)
-
-    @torch.no_grad()
-    def average(self, clips: int, half_life: int) -> None:
-        """Move the averaged weights towards the live ones, `clips` clips further; quicker while the run is young."""
-        half_life = min(half_life, 1 + (self.step + 1) * clips // 8)
-        keep = 0.5 ** (clips / half_life)
-        for name, value in self.model.state_dict().items():
-            self.ema[name].lerp_(value, 1 - keep)
-
-    def averaged(self) -> GTASRVideo:
-        """Return a copy of the network with the averaged weights, for validation."""
-        model = copy.deepcopy(self.model)
-        model.load_state_dict(self.ema)
-        return model.eval().requires_grad_(False)
-
-    def frozen_copy(self, *, refresh: bool) -> GTASRVideo:
-        """Return stage II's frozen copy g of the network, renewed if asked or if there is none yet."""
-        if refresh or self.frozen is None:
-            self.frozen = copy.deepcopy(self.model).eval().requires_grad_(False)
-        return self.frozen
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return everything but numbers, by name."""
-        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
-        tensors |= {f"ema.{k}": v for k, v in self.ema.items()}
-        if self.frozen is not None:
-            tensors |= {f"frozen.{k}": v for k, v in self.frozen.state_dict().items()}
-        for number, moments in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{number}.{k}": torch.as_tensor(v) for k, v in moments.items()}
-        return {k: v.detach().contiguous().cpu() for k, v in tensors.items()}
-
-    def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Take over what `tensors` returned."""
-        part = _split(tensors)
-        self.model.load_state_dict(part["model"])
-        for name, value in part["ema"].items():
-            self.ema[name].copy_(value)
-        if "frozen" in part:
-            self.frozen_copy(refresh=True).load_state_dict(part["frozen"])
-        whole = self.optimizer.state_dict()
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, value in part.get("optimizer", {}).items():
-            number, key = name.split(".", 1)
-            moments.setdefault(int(number), {})[key] = value
-        self.optimizer.load_state_dict({"state": moments, "param_groups": whole["param_groups"]})
-
-
-def _split(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    parts: dict[str, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        head, _, rest = name.partition(".")
-        parts.setdefault(head, {})[rest] = value
-    return parts
+from gtasr_video.training.state import RunState
 
 
 class Run:
-    """The folder of a run: checkpoints, metrics, description (``run.json``), best and last weights.
+    """The folder of a run: checkpoints, metrics, description (``run.json``), best and last weights, pictures, report.
 
+    Every file is written whole or not at all, and a disk that is full costs none of those before.
     Raises TrainingError if the folder holds a run and `resume` is False, or none and it is True.
+
+    writes  whether this process is the one that writes; the others look for checkpoints alone
     """
 
-    def __init__(self, out: Path, *, resume: bool) -> None:
+    def __init__(self, out: Path, *, resume: bool, writes: bool = True) -> None:
         self.out = out
         self.checkpoints = out / "checkpoints"
-        found = sorted(self.checkpoints.glob("step-*.safetensors")) if self.checkpoints.is_dir() else []
+        self.metrics = out / "metrics.jsonl"
+        found = self._newest_first()
         if resume and not found:
             raise TrainingError(f"{out}: no checkpoint to resume from; start without --resume")
-        if not resume and (found or (out / "metrics.jsonl").exists()):
+        if not writes:
+            return
+        if not resume and (found or self.metrics.exists()):
             raise TrainingError(f"{out}: already holds a run; go on with --resume, or choose another --out")
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise TrainingError(f"{out}: cannot be written ({error.strerror})") from error
-        self.metrics = out / "metrics.jsonl"
 
-    def load(self, state: RunState, settings: TrainSettings) -> None:
-        """Fill `state` from the last checkpoint that can be read; forget metrics that came after it."""
-        for path in sorted(self.checkpoints.glob("step-*.safetensors"), reverse=True):
-            try:
-                tensors, metadata = read_tensors(path)
-            except ModelError:
-                continue  # a damaged file: the one before it serves
-            if metadata.get("tier") != settings.tier:
-                raise TrainingError(f"{path}: a checkpoint of tier '{metadata.get('tier')}', not '{settings.tier}'")
-            state.restore(tensors)
-            state.step = int(metadata["step"])
-            state.best = float(metadata["best"])
-            self._forget_after(state.step)
-            return
+    def _newest_first(self) -> list[Path]:
+        return sorted(self.checkpoints.glob("step-*.safetensors"), reverse=True) if self.checkpoints.is_dir() else []
+
+    def _last(self) -> tuple[Path, dict[str, Tensor], dict[str, str]]:
+        """Return the last checkpoint that can be read; a damaged file makes way for the one before it."""
+        for path in self._newest_first():
+            with contextlib.suppress(ModelError):
+                return path, *read_tensors(path)
         raise TrainingError(f"{self.checkpoints}: no checkpoint can be read")
 
-    def _forget_after(self, step: int) -> None:
+    def last_kind(self) -> tuple[Path, dict[str, str]]:
+        """Return the last checkpoint's path, and what it says of itself: tier, scales, noise_scale, step, best."""
+        path, _, metadata = self._last()
+        return path, metadata
+
+    def load(self, state: RunState) -> None:
+        """Fill `state` from the last checkpoint."""
+        path, tensors, metadata = self._last()
+        try:
+            state.restore(tensors)
+        except (KeyError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise TrainingError(f"{path}: does not fit the network of this version ({reason})") from error
+        state.step = int(metadata["step"])
+        state.best = float(metadata["best"])
+
+    def forget_after(self, step: int) -> None:
+        """Drop the metrics that came after `step`, and a line that was never finished."""
         if not self.metrics.exists():
             return
-        lines = [line for line in self.metrics.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
-        kept = [line for line in lines if json.loads(line)["step"] <= step]
-        self.metrics.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        kept = [line for line in read_metrics(self.metrics) if line["step"] <= step]
+        self.write("metrics.jsonl", "".join(f"{json.dumps(line)}\n" for line in kept).encode())
 
     def describe(self, settings: TrainSettings, data: Sequence[Path], summary: str, device: Device) -> None:
         """Write ``run.json``: settings, data and device."""
@@ -144,38 +86,93 @@ class Run:
             "device": device.name,
             "reason": device.reason,
         }
-        (self.out / "run.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        self.write("run.json", (json.dumps(facts, indent=2) + "\n").encode())
+
+    def description(self) -> dict[str, Any]:
+        """Return what ``run.json`` holds."""
+        facts: dict[str, Any] = json.loads((self.out / "run.json").read_text(encoding="utf-8"))
+        return facts
 
     def log(self, line: dict[str, Any]) -> None:
         """Append a line to ``metrics.jsonl``."""
-        with self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        try:
+            with self.metrics.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise self._cannot_write(self.metrics, error) from error
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file of the run, whole or not at all."""
+        path = self.out / name
+        part = path.with_name(f"{path.name}.part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(data)
+            part.replace(path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+            raise self._cannot_write(path, error) from error
 
     def save(self, state: RunState, settings: TrainSettings) -> None:
-        """Write a checkpoint atomically, then drop the oldest beyond ``settings.keep``.
-
-        Raises TrainingError if the disk is full; the checkpoints before stay.
-        """
-        path = self.checkpoints / f"step-{state.step:08d}.safetensors"
-        metadata = {"tier": settings.tier, "step": str(state.step), "best": repr(state.best)}
+        """Write a checkpoint, then drop the oldest beyond ``settings.keep``."""
+        path = self._checkpoint(state.step)
+        metadata = {
+            "tier": settings.tier,
+            "scales": ",".join(map(str, settings.scales)),
+            "noise_scale": repr(settings.noise_scale),
+            "step": str(state.step),
+            "best": repr(state.best),
+        }
         try:
             write_tensors(path, state.tensors(), metadata)
-        except Exception as error:
-            raise TrainingError(f"{path}: cannot be written ({error}); the checkpoints before it are kept") from error
-        for old in sorted(self.checkpoints.glob("step-*.safetensors"))[: -settings.keep]:
+        except (OSError, SafetensorError) as error:
+            raise self._cannot_write(path, error) from error
+        for old in self._newest_first()[settings.keep :]:
             old.unlink()
+
+    def drop(self, step: int) -> str:
+        """Remove the checkpoint of `step`, whose weights proved to be bad; say in words which is the last good one."""
+        bad = self._checkpoint(step)
+        if len(self._newest_first()) > 1:
+            bad.unlink(missing_ok=True)
+        good = [path for path in self._newest_first() if path != bad]
+        return f"the last good checkpoint is {good[0]}" if good else "there is no good checkpoint yet"
 
     def keep_best(self, state: RunState, settings: TrainSettings, clips: int, score: float) -> None:
         """Write ``best.safetensors`` (averaged weights) if `score` is the lowest so far."""
         if score < state.best:
+            self._save_weights(self.out / "best.safetensors", state, settings, clips)
             state.best = score
-            self._write(self.out / "best.safetensors", state, settings, clips)
 
-    def finish(self, state: RunState, settings: TrainSettings, clips: int) -> Path:
-        """Write ``last.safetensors``; return the best weights, or the last where nothing was validated."""
-        last, best = self.out / "last.safetensors", self.out / "best.safetensors"
-        self._write(last, state, settings, clips)
-        return best if best.exists() else last
+    def finish(self, state: RunState, settings: TrainSettings, clips: int) -> None:
+        """Write ``last.safetensors``."""
+        self._save_weights(self.out / "last.safetensors", state, settings, clips)
 
-    def _write(self, path: Path, state: RunState, settings: TrainSettings, clips: int) -> None:
-        save_model(path, state.model, tensors=state.ema, clips=clips, licence=settings.licence, data=settings.data_note)
+    @property
+    def result(self) -> Path:
+        """The best weights, or the last where nothing was validated."""
+        best = self.out / "best.safetensors"
+        return best if best.exists() else self.out / "last.safetensors"
+
+    def _save_weights(self, path: Path, state: RunState, settings: TrainSettings, clips: int) -> None:
+        licence, data = settings.licence, settings.data_note
+        try:
+            save_model(path, state.model, tensors=state.ema, clips=clips, licence=licence, data=data)
+        except (OSError, SafetensorError) as error:
+            raise self._cannot_write(path, error) from error
+
+    def _checkpoint(self, step: int) -> Path:
+        return self.checkpoints / f"step-{step:08d}.safetensors"
+
+    def _cannot_write(self, path: Path, error: Exception) -> TrainingError:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        kept = self._newest_first()
+        way_out = f"make room and go on with --resume from {kept[0].name}" if kept else "make room and start again"
+        return TrainingError(f"{path}: cannot be written ({reason}); {way_out}")
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of a ``metrics.jsonl``; a last one that was never finished is left out."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines if line.endswith("}")]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal
 
+from gtasr_video.config import nearest
 from gtasr_video.models.consistency import Path as ConsistencyPath
 from gtasr_video.models.gtasr import TIERS
 from gtasr_video.training.clips import DataSettings
@@ -44,6 +46,7 @@ class Phase:
     learning_rate     after `warm_up` clips, falling to `final_learning_rate` along a cosine
     perceptual_crops  HR windows an optimiser step that the VGG16 distance looks at, `perceptual_size` pixels a side
     refresh           stage 2: optimiser steps between refreshes of the frozen copy
+    memory            False treats every frame as the first of its scene: what the reference adds is then never learned
     """
 
     stage: Literal[1, 2] = 1
@@ -61,6 +64,7 @@ class Phase:
     perceptual_crops: int = 8
     perceptual_size: int = 128
     refresh: int = 200
+    memory: bool = True
     weights: Weights = field(default_factory=Weights)
 
     def path(self, noise_scale: float) -> ConsistencyPath:
@@ -68,15 +72,35 @@ class Phase:
         return ConsistencyPath(self.steps, self.power, noise_scale)
 
 
+Part = Literal[
+    "perceptual",
+    "consistency",
+    "trajectory",
+    "guide",
+    "dtm",
+    "rectification",
+    "temporal_trajectory",
+    "temporal_rectification",
+    "memory",
+]
+
+
 @dataclass(frozen=True, slots=True)
 class TrainSettings:
     """A whole run.
 
-    tier, scales      the network; noise_scale is stored with its weights
+    init              weights to start from, a tier or a file; the command line's --init goes before it
+    tier              of the network; ``auto``: that of the weights it starts from, and s without any
+    scales            enlargements it learns
+    noise_scale       of the path, stored with the weights; None: that of the weights it starts from, and 0 without any
     phases            in order
+    without           parts of the method left out in every phase, for ablations: terms of `Weights`, or ``memory``
     seed              of everything drawn; the same seed, files and machine give the same run
-    vgg               path of the VGG16 weights (.npz or .safetensors); not needed where all perceptual weights are 0
+    vgg               file of the VGG16 weights (.npz or .safetensors), or ``none``: Charbonnier alone is then every
+                      distance. Not given, it is ``none`` with a warning. Not read where all perceptual weights are 0
     vgg_layers        depth of the distance used as a loss (1..4)
+    amp               bf16 for the network where the device is quick at it
+    compile           let torch.compile translate the trunk; needs a C++ compiler or Triton, and takes a minute at first
     ema_clips         half-life of the averaged weights, in clips
     clip_gradient     largest norm of the gradient
     checkpoint_every, keep   optimiser steps between checkpoints; how many of the last are kept
@@ -85,15 +109,18 @@ class TrainSettings:
     licence, data_note  go into the weights' card
     """
 
-    tier: str = "s"
+    init: str = ""
+    tier: str = "auto"
     scales: tuple[int, ...] = (4,)
-    noise_scale: float = 0.0
+    noise_scale: float | None = None
     phases: tuple[Phase, ...] = (Phase(),)
+    without: tuple[Part, ...] = ()
     data: DataSettings = field(default_factory=DataSettings)
     seed: int = 0
-    vgg: str | None = None
+    vgg: str = ""
     vgg_layers: int = 3
     amp: bool = True
+    compile: bool = False
     ema_clips: int = 10_000
     clip_gradient: float = 1.0
     checkpoint_every: int = 500
@@ -105,10 +132,28 @@ class TrainSettings:
     data_note: str = ""
 
     def __post_init__(self) -> None:
-        if self.tier not in TIERS:
-            raise ValueError(f"tier must be one of {', '.join(TIERS)}, not '{self.tier}'")
+        if self.tier not in ("auto", *TIERS):
+            hint = nearest(self.tier, TIERS)
+            raise ValueError(f"tier must be one of auto, {', '.join(TIERS)}, not '{self.tier}'{hint}")
         if not self.phases or not self.scales:
             raise ValueError("phases and scales must not be empty")
         for phase in self.phases:
             if phase.scale not in self.scales:
                 raise ValueError(f"a phase trains scale {phase.scale}, which scales = {list(self.scales)} leaves out")
+
+    @property
+    def wants_perceptual(self) -> bool:
+        """Whether any phase has a weight for the perceptual distance."""
+        return any(phase.weights.perceptual for phase in self.phases)
+
+    def settled(self, tier: str, noise_scale: float) -> TrainSettings:
+        """Return these settings with nothing left open: what was ``auto`` or None is as given, `without` is applied."""
+        phases = tuple(_reduced(phase, self.without) for phase in self.phases)
+        kept = noise_scale if self.noise_scale is None else self.noise_scale
+        chosen = tier if self.tier == "auto" else self.tier
+        return dataclasses.replace(self, tier=chosen, noise_scale=kept, phases=phases)
+
+
+def _reduced(phase: Phase, without: tuple[Part, ...]) -> Phase:
+    weights = dataclasses.replace(phase.weights, **{name: 0.0 for name in without if name != "memory"})
+    return dataclasses.replace(phase, weights=weights, memory=phase.memory and "memory" not in without)

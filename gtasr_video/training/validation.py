@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import defaultdict
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from gtasr_video.device import Device
 from gtasr_video.models.gtasr import GTASRVideo
 from gtasr_video.models.vgg import VGGDistance
 from gtasr_video.ops.edges import luma
+from gtasr_video.ops.metrics import jitter
 from gtasr_video.ops.resize import enlarge
 from gtasr_video.training.clips import ClipSource
 from gtasr_video.training.objective import Pictures
@@ -40,30 +42,29 @@ class Validation:
         self.bicubic = self._scores(None)
 
     def measure(self, model: GTASRVideo) -> dict[str, float]:
-        """Return PSNR gain over bicubic (dB), ratio of VGG16 distances, and a score to minimise.
+        """Return the PSNR gain over bicubic (dB), the ratios of VGG16 distance and jitter to bicubic's where they have
+        a meaning, and a score to minimise.
 
         The score trades one dB for 0.25 of the ratio: about what the eye does with these two over small changes.
         """
-        psnr, distance = self._scores(model)
-        gain = psnr - self.bicubic[0]
-        ratio = distance / self.bicubic[1] if self.perceptual is not None else 1.0
-        return {
-            "validation/psnr_gain": gain,
-            "validation/vgg_ratio": ratio,
-            "validation/score": ratio - 0.25 * gain,
-        }
+        ours = self._scores(model)
+        gain = ours["psnr"] - self.bicubic["psnr"]
+        ratios = {f"validation/{k}_ratio": ours[k] / self.bicubic[k] for k in ("vgg", "jitter") if self.bicubic.get(k)}
+        score = ratios.get("validation/vgg_ratio", 1.0) - 0.25 * gain
+        return {"validation/psnr_gain": gain, **ratios, "validation/score": score}
 
     @torch.inference_mode()
-    def _scores(self, model: GTASRVideo | None) -> tuple[float, float]:
-        psnr: list[float] = []
-        distance: list[float] = []
+    def _scores(self, model: GTASRVideo | None) -> dict[str, float]:
+        found: dict[str, list[float]] = defaultdict(list)
         for pictures in self.batches:
             output = self._upscale(model, pictures)
             for k in range(output.shape[1]):
-                psnr += _psnr(output[:, k], pictures.x0[:, k])
+                found["psnr"] += _psnr(output[:, k], pictures.x0[:, k])
                 if self.perceptual is not None:
-                    distance += self.perceptual(output[:, k], pictures.x0[:, k]).tolist()
-        return _mean(psnr), _mean(distance)
+                    found["vgg"] += self.perceptual(output[:, k], pictures.x0[:, k]).tolist()
+                if k:
+                    found["jitter"] += _jitter(output, pictures, k)
+        return {name: sum(values) / len(values) for name, values in found.items() if values}
 
     def _upscale(self, model: GTASRVideo | None, pictures: Pictures) -> Tensor:
         scale = pictures.x0.shape[-1] // pictures.y.shape[-1]
@@ -81,5 +82,9 @@ def _psnr(a: Tensor, b: Tensor) -> list[float]:
     return values
 
 
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values) if values else 0.0
+def _jitter(output: Tensor, pictures: Pictures, k: int) -> list[float]:
+    """Return the jitter between frames k - 1 and k of the clips whose motion is known: that filmed from stills."""
+    now, before, true_now, true_before = ((x + 1) / 2 for p in (output, pictures.x0) for x in (p[:, k], p[:, k - 1]))
+    values = jitter(now, before, true_now, true_before, pictures.flow[:, k - 1], pictures.mask[:, k - 1])
+    found: list[float] = values[values.isfinite()].tolist()
+    return found

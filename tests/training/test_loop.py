@@ -9,14 +9,15 @@ import pytest
 import torch
 
 from gtasr_video.device import choose
-from gtasr_video.errors import TrainingError
+from gtasr_video.errors import ModelError, TrainingError
 from gtasr_video.models import load_model, read_card
 from gtasr_video.models.checkpoint import load_network
 from gtasr_video.ops.degrade import DegradationSettings
 from gtasr_video.training.clips import DataSettings
-from gtasr_video.training.loop import learning_rate, locate, read_metrics, schedule, train
+from gtasr_video.training.loop import train
+from gtasr_video.training.run import read_metrics
+from gtasr_video.training.schedule import learning_rate, locate, schedule
 from gtasr_video.training.settings import Phase, TrainSettings, Weights
-from tests.training.material import panning, save_picture, save_video, texture
 
 CPU = choose("cpu", torch.float32)
 SILENT = Weights(perceptual=0.0)
@@ -34,29 +35,6 @@ def settings(*phases: Phase, **changes: Any) -> TrainSettings:
         workers=0,
     )
     return dataclasses.replace(base, **changes)
-
-
-@pytest.fixture(scope="module")
-def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("material")
-    save_picture(folder / "a.png", texture(160, 200, seed=1))
-    save_video(folder / "b.mp4", panning(8, 128, 160, seed=2), crf="12")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def vgg(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights of the right shapes: enough to have gradients of the right kind."""
-    from safetensors.torch import save_file
-
-    from gtasr_video.models.vgg import _shapes
-
-    generator = torch.Generator().manual_seed(0)
-    path = tmp_path_factory.mktemp("vgg") / "vgg.safetensors"
-    save_file(
-        {n: torch.randn(s, generator=generator) / (9 * s[-3 if len(s) > 1 else 0]) ** 0.5 for n, s in _shapes(1)}, path
-    )
-    return path
 
 
 class Killed(BaseException):
@@ -103,6 +81,40 @@ def test_both_stages_run_and_leave_weights_that_upscale(material: Path, vgg: Pat
     model = load_model(str(best))
     y, _ = model.step(torch.zeros(1, 3, 16, 16), model.initial(1, 16, 16))
     assert y.shape == (1, 3, 64, 64)
+
+
+def test_without_vgg_weights_charbonnier_stands_in_and_it_is_said(
+    material: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    loud = dataclasses.replace(STAGE_ONE, clips=2, weights=Weights(perceptual=0.02))
+    train(settings(loud), [material], tmp_path / "unset", device=CPU)
+    assert "no VGG16 weights given" in caplog.text
+    caplog.clear()
+    train(settings(loud, vgg="none"), [material], tmp_path / "none", device=CPU)
+    assert "VGG16" not in caplog.text
+    assert losses(tmp_path / "none") == losses(tmp_path / "unset")
+    assert all("validation/vgg_ratio" not in line for line in losses(tmp_path / "none"))
+    with pytest.raises(ModelError, match=r"gone\.npz: no such file of VGG16 weights"):
+        train(settings(loud, vgg="gone.npz"), [material], tmp_path / "gone", device=CPU)
+
+
+def test_tier_and_noise_follow_the_weights_a_run_starts_from(material: Path, tmp_path: Path) -> None:
+    train(settings(tier="m", noise_scale=0.25), [material], tmp_path / "first", device=CPU)
+    init = tmp_path / "first" / "last.safetensors"
+    train(settings(), [material], tmp_path / "second", device=CPU, init=init)
+    train(settings(), [material], tmp_path / "second", device=CPU, resume=True)
+    card = read_card(tmp_path / "second" / "last.safetensors")
+    assert (card.architecture.tier, card.noise_scale) == ("m", 0.25)
+    assert json.loads((tmp_path / "second" / "run.json").read_text())["settings"]["tier"] == "m"
+
+
+def test_a_new_scale_beside_old_weights_is_said(
+    material: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(settings(), [material], tmp_path / "four", device=CPU)
+    two = dataclasses.replace(STAGE_ONE, scale=2, clips=2)
+    train(settings(two, scales=(2,)), [material], tmp_path / "two", device=CPU, init=tmp_path / "four/last.safetensors")
+    assert "has weights for x4 only; what is particular to x2 starts anew" in caplog.text
 
 
 def test_a_phase_of_another_scale_can_learn_its_adapter_alone(material: Path, tmp_path: Path) -> None:
@@ -161,12 +173,30 @@ def test_old_checkpoints_are_dropped_and_nothing_half_written_stays(material: Pa
 def test_requests_that_cannot_be_met_are_refused_in_one_line(material: Path, vgg: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     train(settings(), [material], run, device=CPU)
-    loud = dataclasses.replace(STAGE_ONE, weights=Weights())
     cases: list[tuple[str, dict[str, Any]]] = [
         ("already holds a run", {"plan": settings(), "data": material, "out": run}),
         ("no checkpoint to resume", {"plan": settings(), "data": material, "out": tmp_path / "n", "resume": True}),
-        ("a checkpoint of tier 's'", {"plan": settings(tier="m"), "data": material, "out": run, "resume": True}),
-        ("needs VGG16 weights", {"plan": settings(loud), "data": material, "out": tmp_path / "v"}),
+        (
+            "a checkpoint of tier s, the run trains tier m",
+            {"plan": settings(tier="m"), "data": material, "out": run, "resume": True},
+        ),
+        (
+            "a checkpoint of scale 4, the run trains scale 4,2",
+            {"plan": settings(scales=(4, 2)), "data": material, "out": run, "resume": True},
+        ),
+        (
+            "a checkpoint of noise_scale 0.0, the run trains noise_scale 0.5",
+            {"plan": settings(noise_scale=0.5), "data": material, "out": run, "resume": True},
+        ),
+        (
+            "a checkpoint of a run; give --init its best.safetensors",
+            {
+                "plan": settings(),
+                "data": material,
+                "out": tmp_path / "c",
+                "init": next((run / "checkpoints").iterdir()),
+            },
+        ),
         (
             "holds tier 's'",
             {"plan": settings(tier="m"), "data": material, "out": tmp_path / "i", "init": run / "last.safetensors"},

@@ -1,0 +1,113 @@
+"""``gtasr-video train`` as a user gives it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gtasr_video.config import config_root, load_config
+from gtasr_video.models.checkpoint import load_network, read_card
+from gtasr_video.training.schedule import schedule
+from gtasr_video.training.settings import TrainSettings
+from tests.conftest import Outcome
+
+Cli = Callable[..., Outcome]
+
+# What a shipped configuration is shortened by; all else runs as it ships.
+SMALL = ["data.crop=16", "data.region=24", "data.codec=model", "validation_clips=1", "workers=0"]
+
+
+def shortened(config: str, steps: int = 1) -> list[str]:
+    phases = load_config(TrainSettings, config).phases
+    settings = [*SMALL]
+    for number, phase in enumerate(phases):
+        batch = min(phase.batch, 2)
+        frames = min(phase.frames, 4)
+        settings += [f"phases.{number}.{k}={v}" for k, v in {"clips": steps * batch, "batch": batch}.items()]
+        settings.append(f"phases.{number}.frames={frames}")
+    return [word for setting in settings for word in ("--set", setting)]
+
+
+def test_two_stages_yields_weights_that_upscale(
+    cli: Cli, material: Path, small_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GTASR_VGG", raising=False)
+    out = tmp_path / "mine"
+    given = ["--config", "train/two_stages", "--data", str(material), "--out", str(out)]
+    done = cli("train", *given, *shortened("train/two_stages"))
+    assert done.code == 0, done.err
+    assert "no VGG16 weights given" in done.err
+    stages = [json.loads(line)["stage"] for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert stages == [1, 1, 1, 1, 2]
+    enlarged = cli("upscale", small_clip, tmp_path / "large.mp4", "--model", out / "best.safetensors")
+    assert enlarged.code == 0, enlarged.err
+    assert (tmp_path / "large.mp4").stat().st_size > 0
+
+
+@pytest.mark.parametrize("by_name", [True, False], ids=["--init s", "--init FILE"])
+def test_finetune_starts_from_weights_by_name_or_file(cli: Cli, material: Path, tmp_path: Path, by_name: bool) -> None:
+    from gtasr_video.models import weights_path
+
+    shipped = weights_path("s")
+    out = tmp_path / "mine"
+    given = ["--config", "train/finetune", "--init", "s" if by_name else str(shipped), "--vgg", "none"]
+    done = cli("train", *given, "--data", material, "--out", out, *shortened("train/finetune"))
+    assert done.code == 0, done.err
+    assert "VGG16" not in done.err
+    before, after = load_network(shipped).state_dict(), load_network(out / "last.safetensors").state_dict()
+    moved = max(float((after[name] - before[name]).abs().max()) for name in before)
+    assert 0 < moved < 1e-3
+    assert read_card(out / "last.safetensors").architecture == read_card(shipped).architecture
+
+
+def test_vgg_weights_by_option_or_environment(
+    cli: Cli, material: Path, vgg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = [*shortened("train/two_stages"), "--set", "vgg_layers=1"]
+    given = ["train", "--config", "train/two_stages", "--data", material, *short]
+    monkeypatch.setenv("GTASR_VGG", str(vgg))
+    assert cli(*given, "--out", tmp_path / "environment").code == 0
+    monkeypatch.delenv("GTASR_VGG")
+    assert cli(*given, "--out", tmp_path / "option", "--vgg", vgg).code == 0
+    last = [(tmp_path / name / "metrics.jsonl").read_text().splitlines()[-1] for name in ("environment", "option")]
+    ratios = [json.loads(line)["validation/vgg_ratio"] for line in last]
+    assert ratios[0] == ratios[1]
+
+
+def test_a_wrong_key_in_a_training_file_names_file_line_and_the_nearest(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('extends = "train/two_stages"\nseeed = 3\n')
+    given = ["train", "--data", tmp_path, "--out", tmp_path / "run", "--config", file]
+    done = cli(*given)
+    assert (done.code, done.err) == (
+        2,
+        f"gtasr-video: error: {file}:2: unknown key 'seeed' (did you mean 'seed'?)\n",
+    )
+    file.write_text('extends = "train/two_stages"\n[phases.1]\nbatch = "two"\n')
+    done = cli(*given)
+    assert (done.code, done.err) == (
+        2,
+        f"gtasr-video: error: {file}:3: 'phases[1].batch' must be a whole number, not 'two'\n",
+    )
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("path", sorted((config_root() / "train").glob("*.toml")), ids=lambda path: path.stem)
+def test_shipped_configurations_can_be_read(path: Path) -> None:
+    settings = load_config(TrainSettings, f"train/{path.stem}")
+    assert sum(schedule(settings)) > 0
+
+
+def test_two_stages_is_the_method(cli: Cli) -> None:
+    phases = load_config(TrainSettings, "train/two_stages").phases
+    assert [p.stage for p in phases] == sorted(p.stage for p in phases)
+    first, second = [[p for p in phases if p.stage == stage] for stage in (1, 2)]
+    assert {p.power for p in first} == {2.5}
+    assert [p.steps for p in first] == sorted((p.steps for p in first), reverse=True)
+    assert (first[0].steps, first[-1].steps) == (4, 3)
+    assert [p.frames for p in first] == sorted(p.frames for p in first)
+    assert {(p.steps, p.power) for p in second} == {(3, 1.0)}
+    assert sum(p.clips // p.batch for p in second) == 2_000
