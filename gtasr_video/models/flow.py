@@ -57,7 +57,7 @@ def sub_pixel(current: Tensor, previous: Tensor, whole: Tensor, cell: int) -> Te
     dense = _spread(whole, cell)
 
     def cost(dx: int, dy: int) -> Tensor:
-        moved = gather_pixels(before, dense + _offset(dx, dy, dense))
+        moved = gather_pixels(before, _shifted(dense, dx, dy))
         return _box(F.avg_pool2d((now - moved).abs(), cell), 5)
 
     middle = cost(0, 0)
@@ -105,7 +105,7 @@ def _refine(now: Tensor, before: Tensor, vector: Tensor, block: int) -> Tensor:
     costs = []
     for dy in (-1, 0, 1):
         for dx in (-1, 0, 1):
-            moved = gather_pixels(before, dense + _offset(dx, dy, dense))
+            moved = gather_pixels(before, _shifted(dense, dx, dy))
             costs.append(F.avg_pool2d((now - moved).abs(), block))
     best = torch.cat(costs, dim=1).argmin(dim=1, keepdim=True)
     return vector + torch.cat([best % 3 - 1, best // 3 - 1], dim=1)
@@ -127,8 +127,9 @@ def _choose(now: Tensor, before: Tensor, blocks: Tensor, cell: int) -> tuple[Ten
     return torch.stack(candidates, dim=1).gather(1, index)[:, 0], error
 
 
-def _offset(dx: int, dy: int, like: Tensor) -> Tensor:
-    return torch.tensor([dx, dy], device=like.device).view(1, 2, 1, 1)
+def _shifted(vector: Tensor, dx: int, dy: int) -> Tensor:
+    # Numbers go along with a kernel; a tensor of them would be copied from the host, which no captured graph may do.
+    return torch.stack([vector[:, 0] + dx, vector[:, 1] + dy], dim=1)
 
 
 def source_index(vector: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,95 @@
+"""Job 1: is the machine as expected, does what trains and upscales run without PyAV, do the GPU tests pass?
+
+python benchmarks/gpu/check.py --pack DIR --out DIR [--rehearse]
+
+Writes check.jsonl and, of the tests, tests.txt. Exit code 1 if anything failed. `--rehearse` runs it all on the CPU,
+but collects the GPU tests only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from lines import Lines, machine
+
+ROOT = Path(__file__).resolve().parents[2]
+WANTED = ("numpy", "safetensors", "cv2", "PIL", "triton", "pytest")
+NOT_NEEDED = ("av", "decord", "torchaudio", "ffmpeg", "imageio_ffmpeg", "rich", "click")
+NEEDED_PARTS = ("config", "models", "ops.codec_model", "runtime.session", "runtime.lanes.cuda", "training.step")
+
+
+def checks(pack: Path, device: torch.device, out: Path, rehearse: bool) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Yield (name, what to do); what is done returns facts, or raises."""
+    yield "packages", packages
+    yield "imports", lambda: [importlib.import_module(f"gtasr_video.{part}").__name__ for part in NEEDED_PARTS]
+    yield "pack", lambda: material(pack, device)
+    yield "tests", lambda: gpu_tests(out, rehearse)
+
+
+def packages() -> dict[str, Any]:
+    """Return the versions of packages that are used, and which of those that need not be there are."""
+    found = {name: getattr(importlib.import_module(name), "__version__", "?") for name in WANTED if spec(name)}
+    return {"found": found, "missing": [n for n in WANTED if n not in found], "beside": list(filter(spec, NOT_NEEDED))}
+
+
+def spec(name: str) -> bool:
+    """Return whether a package is installed."""
+    return importlib.util.find_spec(name) is not None
+
+
+def material(pack: Path, device: torch.device) -> dict[str, Any]:
+    """Load a pack onto the device and make clips there."""
+    from gtasr_video.training.clips import ClipSource, DataSettings
+
+    source = ClipSource([pack], DataSettings(crop=16, frames=3, codec="model"), 0, device)
+    batch = source.batch(range(8))
+    assert batch.lr.device.type == device.type and batch.lr.shape == (8, 3, 3, 16, 16)
+    return {"summary": source.summary(), "skipped": len(source.library.skipped), "flow": int(batch.has_flow.sum())}
+
+
+def gpu_tests(out: Path, rehearse: bool) -> str:
+    """Run the tests marked ``gpu``, or collect them; return the last line of pytest."""
+    files = [str(f) for f in sorted((ROOT / "tests").rglob("test_*.py")) if "pytest.mark.gpu" in f.read_text()]
+    options = ["-m", "gpu", "-q", "-c", str(Path(__file__).with_name("pytest.ini")), f"--rootdir={ROOT}"]
+    options += ["-p", "no:cacheprovider", *(["--collect-only"] if rehearse else [])]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)} | ({} if rehearse else {"GTASR_REQUIRE_GPU": "1"})
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, *files], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    (out / "tests.txt").write_text(done.stdout + done.stderr, encoding="utf-8")
+    last = (done.stdout.strip().splitlines() or ["pytest said nothing; see tests.txt"])[-1]
+    if done.returncode:
+        raise AssertionError(f"pytest ended with {done.returncode}: {last}")
+    return last
+
+
+def main() -> int:
+    """Run every check, each on its own: one that fails hides no other."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pack", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--rehearse", action="store_true")
+    chosen = parser.parse_args()
+    device = torch.device("cpu" if chosen.rehearse else "cuda")
+    lines, failed = Lines(chosen.out, "check"), 0
+    lines.write(check="machine", **machine(device))
+    for name, work in checks(chosen.pack, device, chosen.out, chosen.rehearse):
+        try:
+            lines.write(check=name, ok=True, found=work())
+        except Exception as error:
+            failed += 1
+            lines.write(check=name, ok=False, error=f"{type(error).__name__}: {error}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
