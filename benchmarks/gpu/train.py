@@ -6,8 +6,8 @@ python benchmarks/gpu/train.py --round pictures|clips|structure|FILE.toml --tier
 The pack in the carried folder is decoded once into the GPU's memory. Clips are made and degraded there, a model
 standing for the codec. The phases of the round are stretched so that together they take the time there is: a few steps
 of each are timed first. Writes the averaged weights as `TIER.safetensors` in fp16 (in parts of 15 MiB, `.0`, `.1`,
-where it is larger; `--init` takes such parts, too), now and then and at the end, metrics.jsonl with a line every ten steps,
-and round.json. The next round goes on from the weights alone, with a warm-up.
+where it is larger; `--init` takes such parts, too), now and then and at the end, metrics.jsonl with a line every ten
+steps, and round.json. The next round goes on from the weights alone, with a warm-up.
 """
 
 from __future__ import annotations

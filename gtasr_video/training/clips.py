@@ -50,7 +50,8 @@ class DataSettings:
     cache                folder in which decoded material is kept, so that other runs start at once; empty for none
     shrink               share of clips whose source is shrunk by up to 2 for a sharper truth, where it is large enough
     colour, light        share of clips with varied colours; with light that changes over the clip
-    codec                real encoders (``real``), a model of them (``model``), or ``auto``: real on the CPU with PyAV
+    codec                real encoders on the CPU (``real``), a model of them on the device that trains (``model``), or
+                         ``auto``: real where PyAV is installed
     motion, degradation  how cameras move, and how the input is made from the truth
     """
 
@@ -146,6 +147,12 @@ class ClipSource:
     def batch(self, indices: Sequence[int]) -> Batch:
         """Return the clips of `indices`, stacked."""
         return stack(self._clips(indices))
+
+    @staticmethod
+    def place(settings: DataSettings, device: torch.device) -> torch.device:
+        """Return where to make clips for training on `device`: there if a model stands for the codecs, else the CPU."""
+        real = settings.codec == "real" or (settings.codec == "auto" and importlib.util.find_spec("av") is not None)
+        return _CPU if real else device
 
     def _clips(self, indices: Sequence[int]) -> list[Clip]:
         places = [divmod(index, self.settings.crops_per_clip) for index in indices]

@@ -60,7 +60,7 @@ def train(
             run.load(state)
         ranks.check(settings, state.step, device.torch_device)
         largest = dataclasses.replace(settings.data, scale=max(p.scale for p in settings.phases))
-        source = ClipSource(data, largest, settings.seed)
+        source = ClipSource(data, largest, settings.seed, ClipSource.place(settings.data, device.torch_device))
         perceptual = perceptual_distance(settings, device)
         recorder = None
         if ranks.is_first:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import itertools
 import sys
 import threading
@@ -142,6 +143,18 @@ def test_without_pyav_the_model_takes_the_codecs_place(folder: Path, monkeypatch
     clips = [stills.clip(n) for n in range(4)]
     modelled = dataclasses.replace(SMALL, frames=2, codec="model")
     assert all(equal(c, stills.with_settings(modelled).clip(n)) for n, c in enumerate(clips))
+
+
+def test_clips_are_made_where_their_codec_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    there, here = torch.device("cuda:1"), torch.device("cpu")
+
+    def place(codec: str) -> torch.device:
+        return ClipSource.place(DataSettings(codec=codec), there)  # type: ignore[arg-type]
+
+    assert (place("auto"), place("real"), place("model")) == (here, here, there)
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "av" else find(name, *a))
+    assert (place("auto"), place("real"), place("model")) == (there, here, there)
 
 
 def test_what_cannot_be_read_any_more_is_left_out(folder: Path, tmp_path: Path) -> None:
