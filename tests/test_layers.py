@@ -29,6 +29,7 @@ LAYERS = {
     "errors": 0,
     "device": 0,
     "config": 0,
+    "pages": 0,
     "weights": 0,
 }
 # A folder may use itself; these may also use another of their own layer. Evaluation runs what it measures.

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from gtasr_video import pages
 from gtasr_video.evaluation.scores import Scores
 from gtasr_video.evaluation.sheets import Panel, Pixels, enlarged_slice
 from gtasr_video.evaluation.suite import Results
 from gtasr_video.evaluation.tables import best, columns, show
-
-STYLE = """
-:root { color-scheme: light dark; --line: #8884; }
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1500px; padding: 0 1rem; }
-table { border-collapse: collapse; margin: .5rem 0 1.5rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .75rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; }
-.scroll, .panels { overflow-x: auto; }
-.panels { display: flex; gap: .75rem; padding-bottom: 1rem; }
-figure { margin: 0; flex: none; }
-figure img { display: block; width: 320px; image-rendering: pixelated; margin-top: .35rem; }
-figcaption small { display: block; opacity: .75; }
-summary { cursor: pointer; }
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +26,7 @@ class Section:
 
 def write_page(path: Path, results: Results, sections: Sequence[Section]) -> None:
     """Write the page to `path`, whole or not at all."""
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(render_page(results, sections), encoding="utf-8")
-    part.replace(path)
+    pages.write_page(path, render_page(results, sections))
 
 
 def render_page(results: Results, sections: Sequence[Section]) -> str:
@@ -54,11 +38,7 @@ def render_page(results: Results, sections: Sequence[Section]) -> str:
         body.append(f"<h2>{escape(degradation)}</h2>{_table(results, 'mean over clips', rows)}")
         body.append(_each_clip(results, degradation))
         body += [_section(s) for s in sections if s.degradation == degradation]
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Evaluation</title>'
-        '<meta name="viewport" content="width=device-width">'
-        f"<style>{STYLE}</style></head><body>{''.join(body)}</body></html>\n"
-    )
+    return pages.page("Evaluation", "".join(body))
 
 
 def _notes(results: Results) -> str:
@@ -103,5 +83,4 @@ def _image(pixels: Pixels, text: str) -> str:
 
     data = io.BytesIO()
     PIL.Image.fromarray(pixels).save(data, "PNG", optimize=True)
-    source = base64.b64encode(data.getvalue()).decode()
-    return f'<img alt="{escape(text, quote=True)}" src="data:image/png;base64,{source}">'
+    return pages.image(data.getvalue(), "image/png", text)

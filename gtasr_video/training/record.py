@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from gtasr_video.device import Device
+from gtasr_video.models.gtasr import GTASRVideo
 from gtasr_video.models.vgg import VGGDistance
 from gtasr_video.training.clips import ClipSource
-from gtasr_video.training.run import Run
+from gtasr_video.training.report import render
+from gtasr_video.training.run import Run, read_metrics
 from gtasr_video.training.schedule import locate, schedule
 from gtasr_video.training.settings import TrainSettings
 from gtasr_video.training.state import RunState
@@ -31,9 +33,11 @@ class Recorder:
     ) -> None:
         """Log the step that led to `state`; validate, keep and save where that is due."""
         at_end = state.step == self.total
-        validates = at_end or state.step % self.settings.validate_every == 0
-        if validates:
-            line |= self._validate(state)
+        model = state.averaged() if at_end or state.step % self.settings.validate_every == 0 else None
+        if model is not None:
+            line |= self._judge(state.model.scale).measure(model)
+            clips = locate(self.settings, state.step).clips
+            self.run.keep_best(state, self.settings, clips, line["validation/score"])
         self.run.log(line)
         if on_step is not None:
             on_step(line)
@@ -41,12 +45,18 @@ class Recorder:
             self.run.save(state, self.settings)
         if at_end:
             self.run.finish(state, self.settings, locate(self.settings, state.step).clips)
+        if model is not None:
+            self._show(model, state)
 
-    def _validate(self, state: RunState) -> dict[str, float]:
-        """Measure the averaged weights, and keep them if they are the best so far."""
-        scale = state.model.scale
+    def _judge(self, scale: int) -> Validation:
         if scale not in self.judges:
             self.judges[scale] = Validation(self.settings, scale, self.source, self.perceptual, self.device)
-        measured = self.judges[scale].measure(state.averaged())
-        self.run.keep_best(state, self.settings, locate(self.settings, state.step).clips, measured["validation/score"])
-        return measured
+        return self.judges[scale]
+
+    def _show(self, model: GTASRVideo, state: RunState) -> None:
+        """Write what the validation clips look like, and the report anew."""
+        looks = [look.webp() for look in self._judge(model.scale).looks(model)]
+        for number, data in enumerate(looks, 1):
+            self.run.write(f"validation/step-{state.step:08d}-{number}.webp", data)
+        page = render(self.run.description(), read_metrics(self.run.metrics), looks)
+        self.run.write("report.html", page.encode())

@@ -15,11 +15,13 @@ from gtasr_video.ops.edges import luma
 from gtasr_video.ops.metrics import jitter
 from gtasr_video.ops.resize import enlarge
 from gtasr_video.training.clips import ClipSource
+from gtasr_video.training.looks import Look, look
 from gtasr_video.training.objective import Pictures
 from gtasr_video.training.settings import TrainSettings
 
 _HELD_OUT_SEED = 7_919
 _FRAMES = 5
+_BATCH = 4
 
 
 class Validation:
@@ -37,7 +39,8 @@ class Validation:
         drawn.seed = settings.seed + _HELD_OUT_SEED
         self.device = device
         self.perceptual = perceptual
-        batches = [drawn.batch(range(n, n + 4)) for n in range(0, settings.validation_clips, 4)]
+        numbers = range(settings.validation_clips)
+        batches = [drawn.batch(numbers[n : n + _BATCH]) for n in range(0, len(numbers), _BATCH)]
         self.batches = [Pictures.of(b, device.torch_device) for b in batches]
         self.bicubic = self._scores(None)
 
@@ -52,6 +55,16 @@ class Validation:
         ratios = {f"validation/{k}_ratio": ours[k] / self.bicubic[k] for k in ("vgg", "jitter") if self.bicubic.get(k)}
         score = ratios.get("validation/vgg_ratio", 1.0) - 0.25 * gain
         return {"validation/psnr_gain": gain, **ratios, "validation/score": score}
+
+    @torch.inference_mode()
+    def looks(self, model: GTASRVideo, count: int = 4) -> list[Look]:
+        """Return what the first `count` clips look like: input, bicubic, `model`'s, truth."""
+        found: list[Look] = []
+        for pictures in self.batches[: -(-count // _BATCH)]:
+            output = self._upscale(model, pictures)
+            clips = zip(pictures.y, output, pictures.x0, strict=True)
+            found += [look(y, now, truth) for y, now, truth in clips]
+        return found[:count]
 
     @torch.inference_mode()
     def _scores(self, model: GTASRVideo | None) -> dict[str, float]:
