@@ -42,18 +42,18 @@ class Constants:
     search                   reach of the motion search in pixels
     """
 
-    slope: float = 1.05
-    key: float = -0.1
-    past: float = 3.1
-    both: float = 4.4
-    key_rounding: float = 0.3
-    rounding: float = 0.1
-    decimate: float = 3.4
-    colour: float = 0.65
-    mean_step: float = 0.1
-    adaptive: float = 0.63
-    smooth: float = 2.4
-    vector: float = 0.26
+    slope: float = 1.08
+    key: float = 0.45
+    past: float = 3.5
+    both: float = 5.0
+    key_rounding: float = 0.25
+    rounding: float = 0.0
+    decimate: float = 1.75
+    colour: float = 0.75
+    mean_step: float = 0.17
+    adaptive: float = 0.65
+    smooth: float = 1.3
+    vector: float = 0.28
     search: int = 3
 
 
