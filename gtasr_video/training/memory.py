@@ -12,6 +12,8 @@ from gtasr_video.training.objective import Pictures
 from gtasr_video.training.settings import Phase
 
 _CPU_SAYS = ("not enough memory", "can't allocate memory", "cannot allocate memory", "bad_alloc", "bad allocation")
+# What oneDNN says when it cannot allocate, and it may have other reasons; then nothing smaller works either.
+_ONEDNN_SAYS = ("could not create a primitive", "could not create a memory", "could not execute a primitive")
 _SMALLEST_CROP = 16
 
 
@@ -19,11 +21,17 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Return whether `error` says that memory ran out, on a GPU or the CPU."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _CPU_SAYS)
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _CPU_SAYS + _ONEDNN_SAYS)
 
 
 def too_large(
-    step: int, number: int, phase: Phase, pictures: Pictures, fits: Callable[[Phase, Pictures], bool], share: int = 1
+    step: int,
+    number: int,
+    phase: Phase,
+    pictures: Pictures,
+    reason: str,
+    fits: Callable[[Phase, Pictures], bool],
+    share: int = 1,
 ) -> TrainingError:
     """Return the error for step `step`, of phase `number`, on `pictures`: what it was, and a smaller one that `fits`.
 
@@ -43,7 +51,7 @@ def too_large(
         crop = crop // 2 - crop // 2 % 8
         if fits(smaller, cut(pictures, batch, crop)):
             return TrainingError(f"{was}; this fits when tried: {_as_options(number, smaller)} --set data.crop={crop}")
-    return TrainingError(f"{was}, and nothing smaller fits either: something else holds the memory")
+    return TrainingError(f"{was}, and nothing smaller fits either: something else holds the memory ({reason})")
 
 
 def _as_options(number: int, phase: Phase) -> str:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gtasr_video.device import Device
+from gtasr_video.errors import TrainingError
 from gtasr_video.training.memory import is_out_of_memory, too_large
 from gtasr_video.training.objective import Draw, Objective, Pictures, Terms
 from gtasr_video.training.ranks import Ranks
@@ -37,8 +38,8 @@ class Stepper:
         """
         state = self.state
         learned = self._learn_if_it_fits(pictures, rate)
-        if learned is None:
-            raise too_large(state.step + 1, self.number, self.phase, pictures, self._fits, self.ranks.count)
+        if isinstance(learned, str):
+            raise too_large(state.step + 1, self.number, self.phase, pictures, learned, self._fits, self.ranks.count)
         values, norm = learned
         state.average(self.phase.batch, self.settings.ema_clips)
         state.step += 1
@@ -51,14 +52,17 @@ class Stepper:
             "gradient": norm,
         }
 
-    def _learn_if_it_fits(self, pictures: Pictures, rate: float) -> tuple[dict[str, float], float] | None:
-        """Return None where memory runs out: the error ends here, as its traceback holds the tensors of the step."""
+    def _learn_if_it_fits(self, pictures: Pictures, rate: float) -> tuple[dict[str, float], float] | str:
+        """Return why, where memory runs out: the error itself ends here, as its traceback holds the step's tensors."""
         try:
             return self._learn(pictures, rate)
         except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            return None
+            if is_out_of_memory(error):
+                return (str(error).strip() or type(error).__name__).splitlines()[0]
+            if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+                reason = str(error).strip().splitlines()[0]
+                raise TrainingError(f"torch.compile failed ({reason}); --set compile=false does without") from error
+            raise
 
     def _learn(self, pictures: Pictures, rate: float) -> tuple[dict[str, float], float]:
         """Move the weights; return the loss with its terms, and the norm of the gradient before clipping."""

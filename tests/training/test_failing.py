@@ -1,0 +1,226 @@
+"""What goes wrong in a run ends it with one line that says the way out, and costs nothing that was saved."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from gtasr_video.errors import TrainingError
+from gtasr_video.models.checkpoint import read_tensors
+from gtasr_video.training import losses as equations
+from gtasr_video.training.loop import train
+from gtasr_video.training.memory import is_out_of_memory
+from gtasr_video.training.objective import Objective, Pictures
+from gtasr_video.training.settings import Weights
+from tests.training.test_loop import CPU, STAGE_ONE, losses, settings
+
+ROOT = Path(__file__).parent.parent.parent
+OUT_OF_MEMORY = "CUDA out of memory. Tried to allocate 2.00 GiB"
+
+
+def failure(action: Callable[[], object]) -> str:
+    with pytest.raises(TrainingError) as caught:
+        action()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def checkpoints(run: Path) -> list[Path]:
+    found = sorted((run / "checkpoints").iterdir())
+    assert all(path.suffix == ".safetensors" for path in found), "half a file was left"
+    return found
+
+
+# A loss that is no number
+
+
+def test_bad_weights_are_not_the_last_checkpoint_and_the_run_goes_on_from_the_good_one(
+    material: Path, tmp_path: Path
+) -> None:
+    run, wild = tmp_path / "run", dataclasses.replace(STAGE_ONE, learning_rate=1e30, final_learning_rate=1e30)
+    # The first step is taken at rate 0, so that its checkpoint is good; the second ruins the weights.
+    plan = settings(STAGE_ONE, wild, checkpoint_every=1, validate_every=100)
+    message = failure(lambda: train(plan, [material], run, device=CPU))
+    good = checkpoints(run)[-1]
+    assert "loss/" in message
+    assert f"is not a finite number at step 6; the last good checkpoint is {good}: lower learning_rate" in message
+    assert good.stem == "step-00000004"
+    train(settings(STAGE_ONE, STAGE_ONE, checkpoint_every=1), [material], run, device=CPU, resume=True)
+    assert [line["step"] for line in losses(run)] == list(range(1, 9))
+
+
+def test_a_gradient_that_is_no_number_names_its_term_and_moves_nothing(
+    material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = equations.guide
+    count = 0
+
+    def guide(edges: Tensor, texture: Tensor, truth: Tensor) -> Tensor:
+        nonlocal count
+        count += 1
+        value = whole(edges, texture, truth)
+        # The square root of nothing is nothing, and has a slope without end.
+        return value + (0 * value).sqrt() if count > 2 else value
+
+    monkeypatch.setattr(equations, "guide", guide)
+    message = failure(lambda: train(settings(checkpoint_every=1), [material], tmp_path / "run", device=CPU))
+    assert message.startswith("the gradient of loss/guide is not a finite number at step 3")
+    tensors, _ = read_tensors(checkpoints(tmp_path / "run")[-1])
+    assert all(bool(tensor.isfinite().all()) for tensor in tensors.values())
+
+
+# Memory
+
+
+def test_errors_that_mean_memory() -> None:
+    said = "[enforce fail at alloc_cpu.cpp:119] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to ..."
+    assert is_out_of_memory(torch.OutOfMemoryError(OUT_OF_MEMORY))
+    assert is_out_of_memory(RuntimeError(said))
+    assert is_out_of_memory(MemoryError())
+    assert is_out_of_memory(RuntimeError("could not create a primitive"))
+    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+
+
+@pytest.mark.parametrize(
+    ("limit", "way_out"),
+    [
+        (2 * 16 * 16, "; this fits when tried: --set phases.1.batch=2 --set phases.1.perceptual_crops=2"),
+        (16 * 16, "; this fits when tried: --set phases.1.batch=1 --set phases.1.perceptual_crops=1"),
+        (
+            0,
+            f", and nothing smaller fits either: something else holds the memory ({OUT_OF_MEMORY})",
+        ),
+    ],
+)
+def test_out_of_memory_says_what_size_fits(
+    material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, way_out: str
+) -> None:
+    whole = Objective.terms
+
+    def terms(self: Objective, pictures: Pictures, draw: Any) -> Any:
+        pixels = pictures.y[:, 0, 0].numel()
+        if self.phase.frames == 2 and pixels > limit:
+            raise torch.OutOfMemoryError(OUT_OF_MEMORY)
+        return whole(self, pictures, draw)
+
+    monkeypatch.setattr(Objective, "terms", terms)
+    first = dataclasses.replace(STAGE_ONE, clips=2)
+    large = dataclasses.replace(STAGE_ONE, batch=8, frames=2, perceptual_crops=8, weights=Weights(perceptual=0.02))
+    plan = settings(first, large, vgg="none", validate_every=100, checkpoint_every=1)
+    message = failure(lambda: train(plan, [material], tmp_path / "run", device=CPU))
+    assert message == f"out of memory at step 2 with batch 8 of 2 x 16 x 16 LR pixels{way_out}"
+    assert [path.stem for path in checkpoints(tmp_path / "run")] == ["step-00000001"]
+
+
+def test_out_of_memory_cuts_crops_where_one_clip_does_not_fit(
+    material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Objective.terms
+
+    def terms(self: Objective, pictures: Pictures, draw: Any) -> Any:
+        if pictures.y.shape[-1] > 16:
+            raise MemoryError
+        return whole(self, pictures, draw)
+
+    monkeypatch.setattr(Objective, "terms", terms)
+    plan = settings()
+    plan = dataclasses.replace(plan, data=dataclasses.replace(plan.data, crop=32, region=32))
+    message = failure(lambda: train(plan, [material], tmp_path / "run", device=CPU))
+    assert message.endswith("this fits when tried: --set phases.0.batch=1 --set data.crop=16")
+
+
+# The address space is limited once everything is loaded, to what is in use and a little more.
+SHORT_OF_MEMORY = """
+import dataclasses, resource, sys
+from pathlib import Path
+from tests.training.test_loop import CPU, STAGE_ONE, settings
+from gtasr_video.cli import invoke
+from gtasr_video.training import loop
+from gtasr_video.training.loop import train
+
+material, out = Path(sys.argv[1]), Path(sys.argv[2])
+plan = settings(dataclasses.replace(STAGE_ONE, clips=1024, batch=256), validation_clips=1)
+train(settings(dataclasses.replace(STAGE_ONE, clips=2)), [material], out / "warm", device=CPU)
+
+def limited(*arguments, whole=loop.steps, **named):
+    used = next(int(s.split()[1]) << 10 for s in open("/proc/self/status") if s.startswith("VmSize"))
+    resource.setrlimit(resource.RLIMIT_AS, (used + (400 << 20), resource.getrlimit(resource.RLIMIT_AS)[1]))
+    return whole(*arguments, **named)
+
+loop.steps = limited
+try:
+    train(plan, [material], out / "run", device=CPU)
+except Exception as error:
+    print(f"{type(error).__name__}: {error}")
+"""
+
+
+def test_a_process_that_is_really_short_of_memory_says_what_fits(material: Path, tmp_path: Path) -> None:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", SHORT_OF_MEMORY, str(material), str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=110, check=False)
+    last = done.stdout.splitlines()[-1] if done.stdout else done.stderr
+    assert last.startswith("TrainingError: out of memory at step 1 with batch 256 of 1 x 16 x 16 LR pixels; "), last
+    fits = int(last.rpartition("--set phases.0.batch=")[2])
+    assert 1 <= fits <= 128
+
+
+# A full disk
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """Let no file grow beyond `size` bytes: writing fails in its middle, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_costs_no_checkpoint_and_the_run_goes_on_once_there_is_room(material: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    plan = settings(dataclasses.replace(STAGE_ONE, clips=10), checkpoint_every=2, validate_every=100, keep=1)
+    limits = []
+
+    def fill(line: dict[str, Any]) -> None:
+        if line["step"] == 3:
+            limits.append(files_of_at_most(1 << 20))
+            limits[0].__enter__()
+
+    try:
+        message = failure(lambda: train(plan, [material], run, device=CPU, on_step=fill))
+    finally:
+        limits[0].__exit__(None, None, None)
+    assert message.startswith(f"{run / 'checkpoints' / 'step-00000004.safetensors'}: cannot be written (")
+    assert message.endswith("make room and go on with --resume from step-00000002.safetensors")
+    assert [path.stem for path in checkpoints(run)] == ["step-00000002"]
+    read_tensors(checkpoints(run)[0])
+    train(plan, [material], run, device=CPU, resume=True)
+    assert [line["step"] for line in losses(run)] == [1, 2, 3, 4, 5]
+
+
+def test_metrics_that_cannot_be_written_end_the_run(material: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+
+    def fill(line: dict[str, Any]) -> None:
+        if line["step"] == 2:
+            (run / "metrics.jsonl").rename(run / "kept.jsonl")
+            (run / "metrics.jsonl").symlink_to("/dev/full")
+
+    plan = settings(validate_every=100)
+    message = failure(lambda: train(plan, [material], run, device=CPU, on_step=fill))
+    assert message.startswith(f"{run / 'metrics.jsonl'}: cannot be written (No space left on device)")
+    assert [path.stem for path in checkpoints(run)] == ["step-00000002"]
