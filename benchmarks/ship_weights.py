@@ -14,6 +14,8 @@ import torch
 
 from gtasr_video.errors import GTASRVideoError
 from gtasr_video.models.checkpoint import WEIGHTS, load_network, read_card, save_model
+from gtasr_video.models.gtasr import GTASRVideo
+from gtasr_video.models.rescale import with_scales
 
 _TOLERANCE = 2.0 / 255
 
@@ -23,11 +25,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("weights", type=Path)
     parser.add_argument("--clips-before", type=int, default=0, help="clips seen by the weights the run started from")
+    parser.add_argument("--derive", type=int, action="append", default=[], help="a scale to derive from the first one")
     parser.add_argument("--in-training", action="store_true", help="mark them as unfinished")
     args = parser.parse_args()
     try:
         card = read_card(args.weights)
-        network = load_network(args.weights)
+        network = with_scales(load_network(args.weights), args.derive)
     except GTASRVideoError as error:
         sys.exit(f"ship_weights: {error}")
     target = WEIGHTS / f"{card.architecture.tier}.safetensors"
@@ -35,7 +38,7 @@ def main() -> None:
     kept = {name: facts[name] for name in ("licence", "data")}
     total = card.clips + args.clips_before
     save_model(target, network, dtype=torch.float16, clips=total, finished=not args.in_training, **kept)
-    error = _rounding(args.weights, target)
+    error = _rounding(network, load_network(target))
     print(
         f"{target}: {target.stat().st_size} bytes, {total} clips, fp16 moves a pixel by {error * 255:.2f}/255 at most"
     )
@@ -44,17 +47,13 @@ def main() -> None:
 
 
 @torch.inference_mode()
-def _rounding(before: Path, after: Path) -> float:
-    """Return the largest change of a pixel in [0, 1] on a picture of noise and edges."""
+def _rounding(before: GTASRVideo, after: GTASRVideo) -> float:
+    """Return the largest change of a pixel in [0, 1] on a picture of edges."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(1, 3, 16, 16, generator=generator) * 2 - 1
     frame = torch.nn.functional.interpolate(coarse, size=(64, 64), mode="nearest")
-    outputs = []
-    for path in (before, after):
-        model = load_network(path).eval()
-        y, _ = model.step(frame, model.initial(1, 64, 64))
-        outputs.append(y)
-    return float((outputs[0] - outputs[1]).abs().max()) / 2
+    exact, rounded = (model.eval().step(frame, model.initial(1, 64, 64))[0] for model in (before, after))
+    return float((exact - rounded).abs().max()) / 2
 
 
 if __name__ == "__main__":

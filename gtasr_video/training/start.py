@@ -11,6 +11,7 @@ from gtasr_video.device import Device
 from gtasr_video.errors import TrainingError
 from gtasr_video.models.checkpoint import load_network, read_card, read_tensors
 from gtasr_video.models.gtasr import TIERS, GTASRVideo
+from gtasr_video.models.rescale import with_scales
 from gtasr_video.models.vgg import VGGDistance
 from gtasr_video.training.run import Run
 from gtasr_video.training.settings import TrainSettings
@@ -43,7 +44,7 @@ def settle(settings: TrainSettings, init: Path | None, run: Run, *, resume: bool
         )
     if new := [s for s in settled.scales if s not in card.scales]:
         has = ", ".join(f"x{s}" for s in card.scales)
-        _log.warning("%s: has weights for %s only; what is particular to x%d starts anew", init, has, new[0])
+        _log.warning("%s: has weights for %s only; what is particular to x%d is derived from them", init, has, new[0])
     if card.noise_scale != settled.noise_scale:
         _log.warning("%s: trained with noise_scale %g, goes on with %g", init, card.noise_scale, settled.noise_scale)
     return settled
@@ -62,7 +63,7 @@ def network(settings: TrainSettings, init: Path | None, device: Device) -> GTASR
     torch.manual_seed(settings.seed)
     model = GTASRVideo(TIERS[settings.tier], settings.scales, settings.noise_scale or 0.0)
     if init is not None:
-        model.load_state_dict(load_network(init).state_dict(), strict=False)
+        model.load_state_dict(with_scales(load_network(init), settings.scales).state_dict(), strict=False)
     model.train().to(device.torch_device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if settings.compile:
         model.trunk.compile()

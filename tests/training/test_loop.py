@@ -114,7 +114,7 @@ def test_a_new_scale_beside_old_weights_is_said(
     train(settings(), [material], tmp_path / "four", device=CPU)
     two = dataclasses.replace(STAGE_ONE, scale=2, clips=2)
     train(settings(two, scales=(2,)), [material], tmp_path / "two", device=CPU, init=tmp_path / "four/last.safetensors")
-    assert "has weights for x4 only; what is particular to x2 starts anew" in caplog.text
+    assert "has weights for x4 only; what is particular to x2 is derived from them" in caplog.text
 
 
 def test_a_phase_of_another_scale_can_learn_its_adapter_alone(material: Path, tmp_path: Path) -> None:
