@@ -456,7 +456,7 @@ def refusals(folder: Path) -> Iterator[tuple[Path, str]]:
     yield text, "not a media file"
     yield noise, "not a media file"
     yield empty, "empty"
-    yield tail, "cut off before its index"
+    yield tail, "without its index"
     yield make_clip(folder / "song.mp4", frames=0, sound=[Sound()]), "sound but no picture"
     yield make_clip(folder / "song.wav", frames=0, sound=[Sound("pcm_s16le")]), "sound but no picture"
     yield nothing, "not one frame"

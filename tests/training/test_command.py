@@ -58,7 +58,7 @@ def test_finetune_starts_from_weights_by_name_or_file(cli: Cli, material: Path, 
     assert done.code == 0, done.err
     assert "VGG16" not in done.err
     before, after = load_network(shipped).state_dict(), load_network(out / "last.safetensors").state_dict()
-    moved = max(float((after[name] - before[name]).abs().max()) for name in before)
+    moved = max(float((after[name] - before[name]).abs().max()) for name in after)
     assert 0 < moved < 1e-3
     assert read_card(out / "last.safetensors").architecture == read_card(shipped).architecture
 
