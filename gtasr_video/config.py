@@ -171,17 +171,29 @@ def _parse_value(text: str) -> Any:
 
 def _build(cls: type[T], values: Mapping[str, Any], where: Mapping[str, str], prefix: str) -> T:
     hints = typing.get_type_hints(cls)
-    known = [f.name for f in dataclasses.fields(cls) if f.init]  # type: ignore[arg-type]
+    defaults = {f.name: f.default for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
+    known = list(defaults)
     arguments: dict[str, Any] = {}
     for key, value in values.items():
         full = f"{prefix}{key}"
         if key not in known:
             raise ConfigError(f"{_given_at(full, where)}: unknown key '{full}'{nearest(key, known)}")
+        value = _with_elements(value, defaults[key], key, where, prefix)
         arguments[key] = _convert(value, hints[key], full, where)
     try:
         return cls(**arguments)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{_place(values, where, prefix)}: {error}") from error
+
+
+def _with_elements(value: Any, default: Any, key: str, where: Mapping[str, str], prefix: str) -> Any:
+    """Return `value`, or where it changes elements of a default array by number, that array changed."""
+    is_array = isinstance(default, tuple) and default and all(map(dataclasses.is_dataclass, default))
+    if not (is_array and isinstance(value, Mapping)):
+        return value
+    whole: dict[str, Any] = {key: [dataclasses.asdict(element) for element in default]}
+    _merge(whole, {key: value}, where, prefix)
+    return whole[key]
 
 
 def _given_at(key: str, where: Mapping[str, str]) -> str:

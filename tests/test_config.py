@@ -42,6 +42,11 @@ class Settings:
             raise ValueError("size must not be negative")
 
 
+@dataclass(frozen=True)
+class Defaults:
+    phases: tuple[Phase, ...] = (Phase(1), Phase(2))
+
+
 def write(path: Path, text: str) -> str:
     path.write_text(text, encoding="utf-8")
     return str(path)
@@ -102,6 +107,7 @@ def test_an_element_of_an_array_is_reached_by_its_number(tmp_path: Path) -> None
     assert loaded.phases == (Phase(7, Weights(3.0, 0.0)), Phase(5))
     fails("--set phases.2.clips: 'phases' has elements 0 to 1, not '2'", file, ["phases.2.clips=1"])
     fails("--set phases.0.clip: unknown key 'phases[0].clip' (did you mean 'clips'?)", file, ["phases.0.clip=1"])
+    assert load_config(Defaults, None, ["phases.1.clips=7"]).phases == (Phase(1), Phase(7))
     file = write(tmp_path / "c.toml", f'extends = "{base}"\n[phases.1]\nclisp = 5\n')
     fails(f"{file}:3: unknown key 'phases[1].clisp' (did you mean 'clips'?)", file)
 
