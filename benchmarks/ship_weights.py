@@ -25,12 +25,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("weights", type=Path)
     parser.add_argument("--clips-before", type=int, default=0, help="clips seen by the weights the run started from")
+    parser.add_argument("--mix", type=Path, help="weights of the same lineage to average with")
+    parser.add_argument("--share", type=float, default=0.5, help="how much of the average is --mix's")
     parser.add_argument("--derive", type=int, action="append", default=[], help="a scale to derive from the first one")
     parser.add_argument("--in-training", action="store_true", help="mark them as unfinished")
     args = parser.parse_args()
     try:
         card = read_card(args.weights)
-        network = with_scales(load_network(args.weights), args.derive)
+        network = load_network(args.weights)
+        if args.mix:
+            _mix(network, load_network(args.mix), args.share)
+        network = with_scales(network, args.derive)
     except GTASRVideoError as error:
         sys.exit(f"ship_weights: {error}")
     target = WEIGHTS / f"{card.architecture.tier}.safetensors"
@@ -44,6 +49,14 @@ def main() -> None:
     )
     if error > _TOLERANCE:
         sys.exit("ship_weights: fp16 changes the picture too much")
+
+
+@torch.no_grad()
+def _mix(network: GTASRVideo, other: GTASRVideo, share: float) -> None:
+    if other.architecture != network.architecture or other.scales != network.scales:
+        sys.exit("ship_weights: only weights of one tier with the same scales can be averaged")
+    for value, theirs in zip(network.state_dict().values(), other.state_dict().values(), strict=True):
+        value.lerp_(theirs, share)
 
 
 @torch.inference_mode()
