@@ -26,8 +26,8 @@ from torch.nn import functional as F
 from gtasr_video.device import choose
 from gtasr_video.media import Reader
 from gtasr_video.models.checkpoint import load_network, weights_path
-from gtasr_video.models.flow import Motion, block_motion, gather_pixels, sub_pixel
-from gtasr_video.models.temporal import move_cells
+from gtasr_video.models.flow import Motion, block_motion, gather_pixels
+from gtasr_video.models.temporal import move_features, move_picture
 from gtasr_video.ops.color import yuv_to_rgb
 from gtasr_video.ops.edges import luma
 from gtasr_video.ops.resize import bicubic, enlarge
@@ -107,9 +107,27 @@ def dis(preset: int) -> Callable[[Tensor, Tensor], Tensor]:
     return estimate
 
 
+def as_motion(flow: Tensor) -> Motion:
+    """Return flow (1, 2, h, w) at cell resolution as what the network's own functions take."""
+    return Motion(flow.round().long(), flow, flow.float(), flow)
+
+
+def own(output: Tensor, features: Tensor, flow: Tensor) -> Tensor:
+    """Move the output bilinearly at full size and the features by whole LR pixels, as the network does."""
+    motion = as_motion(flow)
+    return torch.cat([move_picture(output, motion, CELL, SCALE), move_features(features, motion, CELL)], dim=1)
+
+
+def own_gather(output: Tensor, features: Tensor, flow: Tensor) -> Tensor:
+    """As `own`, the output by whole pixels of full size, alike within a cell."""
+    step = spread((SCALE * flow).round().long(), CELL * SCALE)
+    moved = F.pixel_unshuffle(gather_pixels(F.pixel_shuffle(output, CELL * SCALE), step), CELL * SCALE)
+    return torch.cat([moved, move_features(features, as_motion(flow), CELL)], dim=1)
+
+
 def whole_cells(output: Tensor, features: Tensor, motion: Tensor) -> Tensor:
-    """Move both by whole LR pixels, as the network does."""
-    return move_cells(torch.cat([output, features], dim=1), Motion(motion, motion), CELL)
+    """Move both by whole LR pixels."""
+    return move_features(torch.cat([output, features], dim=1), as_motion(motion), CELL)
 
 
 def small_warp(output: Tensor, features: Tensor, flow: Tensor) -> Tensor:
@@ -161,16 +179,19 @@ def mechanisms() -> list[Mechanism]:
         return block_motion(now, before, CELL).whole
 
     def fractions(now: Tensor, before: Tensor) -> Tensor:
-        whole = blocks(now, before)
-        return spread(whole + sub_pixel(now, before, whole, CELL), CELL)
+        return block_motion(now, before, CELL).flow
+
+    def wide(motion: Tensor) -> Tensor:
+        return spread(motion, CELL).float()
 
     def same(flow: Tensor) -> Tensor:
         return flow
 
     fast, medium = dis(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST), dis(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     return [
-        Mechanism("block motion, whole LR pixels", blocks, whole_cells, lambda m: spread(m, CELL).float()),
-        Mechanism("block motion with fractions, whole HR pixels", fractions, full_gather, same),
+        Mechanism("block motion with fractions, full-size warp", fractions, own, wide),
+        Mechanism("block motion with fractions, whole HR pixels", fractions, own_gather, wide),
+        Mechanism("block motion, whole LR pixels", blocks, whole_cells, wide),
         Mechanism("DIS ultrafast, small warp", fast, small_warp, same),
         Mechanism("DIS medium, small warp", medium, small_warp, same),
         Mechanism("Lucas-Kanade, small warp", lucas_kanade, small_warp, same),

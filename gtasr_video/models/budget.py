@@ -53,8 +53,8 @@ def tier_facts(name: str) -> TierFacts:
 def macs_per_pixel(architecture: Architecture, scale: int) -> int:
     """Return the multiply-accumulates of one folded step per LR pixel: convolutions as run, plus the fixed rest.
 
-    The rest is 16 taps of bicubic for each output value and the absolute differences and box sums of the motion
-    search, an operation counted as a multiply-accumulate.
+    The rest is 16 taps of bicubic and 4 of the moved output for each output value, and the differences, products and
+    box sums of the motion search, an operation counted as a multiply-accumulate.
     """
     side = 8 * architecture.multiple_of
     with torch.device("meta"):
@@ -70,4 +70,7 @@ def macs_per_pixel(architecture: Architecture, scale: int) -> int:
     shifts = (2 * SEARCH + 1) ** 2
     # Exhaustive search at 1/4 size, 9 candidates at 1/2 and at full size, 6 with a 3 x 3 box a cell at full size.
     motion = shifts * 10 // COARSE**2 + 9 // 4 + 9 + 6 + 6 * 9 // architecture.cell**2
-    return convolutions + bicubic + motion
+    # Two rounds of fractions: gradients, five products, five box sums of 5 x 5 a cell, and a bilinear warp.
+    motion += 2 * (12 + 5 + 5 * 25 // architecture.cell**2 + 4)
+    moved = 4 * 3 * scale**2
+    return convolutions + bicubic + motion + moved

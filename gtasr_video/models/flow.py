@@ -1,9 +1,10 @@
-"""Motion between two LR frames, without learned weights: coarse-to-fine block matching.
+"""Motion between two LR frames, without learned weights: coarse-to-fine block matching, then gradients for fractions.
 
 Blocks of 8 x 8 LR pixels are searched exhaustively at 1/4 size, then refined by one pixel at 1/2 and at full LR size,
 and each cell then takes the best of its own block's vector, those of the four blocks around it and none, so that motion
-borders are sharper than blocks. Everything is a fixed sequence of dense tensor operations: no loop over blocks, no host
-decision, so that it can sit inside a captured graph.
+borders are sharper than blocks. What whole pixels leave is found by two rounds of Lucas and Kanade's method (1981, "An
+Iterative Image Registration Technique"). Everything is a fixed sequence of dense tensor operations: no loop over
+blocks, no host decision, so that it can sit inside a captured graph.
 """
 
 from __future__ import annotations
@@ -15,28 +16,36 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gtasr_video.ops.edges import luma
+from gtasr_video.ops.warp import warp
 
 BLOCK = 8  # LR pixels along one side
 COARSE = 4  # LR pixels along one side of a coarse pixel
 SEARCH = 4  # in coarse pixels: +-16 LR pixels a frame
 _ZERO_BIAS = 0.004  # mean difference a coarse pixel of motion must earn, in [-1, 1] luma: keeps flat ground still
+_ROUNDS = 2  # of the search for fractions
+_WINDOW = 5  # cells along one side from which a fraction is found
+_FLAT = 1e-4  # added to the mean squared gradient: flat ground gets no fraction
 
 
 class Motion(NamedTuple):
     """Backward motion at cell resolution.
 
     whole  (B, 2, h, w) int64 (dx, dy) in LR pixels: what is here now was at p + whole in the frame before
-    error  (B, 1, h, w) float32 mean absolute luma difference after motion, in [-1, 1] units
+    error  (B, 1, h, w) float32 mean absolute luma difference after `whole`, in [-1, 1] units
+    flow   (B, 2, h, w) float32 `whole` and the fraction it lacks, at most a pixel a side
+    left   (B, 1, h, w) float32 as `error`, after `flow`
     """
 
     whole: Tensor
     error: Tensor
+    flow: Tensor
+    left: Tensor
 
 
 def block_motion(current: Tensor, previous: Tensor, cell: int) -> Motion:
     """Estimate the motion from `previous` to `current`, both (B, 3, H, W) in [-1, 1], one vector a `cell` of pixels.
 
-    H and W must be multiples of `cell`. Motion of more than 16 LR pixels a frame is not found; the error says so.
+    H and W must be multiples of `cell`. Motion of more than 16 LR pixels a frame is not found; the errors say so.
     """
     height, width = current.shape[-2:]
     now, before = (_fill(luma(x.float())) for x in (current, previous))
@@ -44,29 +53,32 @@ def block_motion(current: Tensor, previous: Tensor, cell: int) -> Motion:
     blocks = _refine(F.avg_pool2d(now, 2), F.avg_pool2d(before, 2), blocks * 2, BLOCK // 2)
     blocks = _refine(now, before, blocks * 2, BLOCK)
     whole, error = _choose(now, before, blocks, cell)
+    flow, left = _fractions(now, before, whole, cell)
     rows, columns = height // cell, width // cell
-    return Motion(whole[..., :rows, :columns], error[..., :rows, :columns])
+    return Motion(*(x[..., :rows, :columns] for x in (whole, error, flow, left)))
 
 
-def sub_pixel(current: Tensor, previous: Tensor, whole: Tensor, cell: int) -> Tensor:
-    """Return what `whole` (B, 2, h, w) lacks to the sub-pixel motion, (B, 2, h, w) float32 in [-0.5, 0.5].
+def _fractions(now: Tensor, before: Tensor, whole: Tensor, cell: int) -> tuple[Tensor, Tensor]:
+    """Return (flow, left) of `Motion`: the least squares fit of luma's gradients, looked at again where it leads."""
+    fraction = torch.zeros_like(whole, dtype=torch.float32)
+    moved = gather_pixels(before, _spread(whole, cell))
+    for _ in range(_ROUNDS):
+        fraction = (fraction + _slope(now, moved, cell)).clamp(-1, 1)
+        moved = warp(before, _spread(whole + fraction, cell))
+    return whole + fraction, _box(F.avg_pool2d((now - moved).abs(), cell), 3)
 
-    From a parabola through the costs one pixel to either side, over 5 x 5 cells.
-    """
-    now, before = luma(current.float()), luma(previous.float())
-    dense = _spread(whole, cell)
 
-    def cost(dx: int, dy: int) -> Tensor:
-        moved = gather_pixels(before, _shifted(dense, dx, dy))
-        return _box(F.avg_pool2d((now - moved).abs(), cell), 5)
-
-    middle = cost(0, 0)
-
-    def minimum(left: Tensor, right: Tensor) -> Tensor:
-        curve = left - 2 * middle + right
-        return (0.5 * (left - right) / curve.clamp(min=1e-4)).clamp(-0.5, 0.5)
-
-    return torch.cat([minimum(cost(-1, 0), cost(1, 0)), minimum(cost(0, -1), cost(0, 1))], dim=1)
+def _slope(now: Tensor, moved: Tensor, cell: int) -> Tensor:
+    """Return the small motion (B, 2, h, w) left between two luma pictures: two normal equations a cell."""
+    padded = F.pad(moved, (1, 1, 1, 1), mode="replicate")
+    gx = (padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]) / 2
+    gy = (padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]) / 2
+    gt = now - moved
+    products = torch.cat([gx * gx, gx * gy, gy * gy, gx * gt, gy * gt], dim=1)
+    xx, xy, yy, xt, yt = _box(F.avg_pool2d(products, cell), _WINDOW).chunk(5, dim=1)
+    xx, yy = xx + _FLAT, yy + _FLAT
+    slope: Tensor = torch.cat([yy * xt - xy * yt, xx * yt - xy * xt], dim=1) / (xx * yy - xy * xy)
+    return slope
 
 
 def _fill(x: Tensor) -> Tensor:

@@ -21,13 +21,13 @@ from gtasr_video.models.blocks import TauEmbedding, conv
 from gtasr_video.models.consistency import Path, compose
 from gtasr_video.models.drsr import GuideMaps, HighFrequencyGuide
 from gtasr_video.models.facts import ModelFacts, State
-from gtasr_video.models.flow import sub_pixel
 from gtasr_video.models.temporal import (
     NOISE_TRUST,
     Reference,
     find_reference,
     fresh_noise,
-    move_cells,
+    move_features,
+    move_picture,
     transport_noise,
 )
 from gtasr_video.models.trunk import Trunk, trunk_reach
@@ -198,8 +198,9 @@ class GTASRVideo(nn.Module):
         guide = self.guide(cells)
         reference = find_reference(x, state.frame, state.age, cell)
         confidence = reference.confidence.to(dtype)
-        remembered = torch.cat([state.output, state.features], dim=1).to(dtype)
-        moved = move_cells(remembered, reference.motion, cell) * confidence
+        output = move_picture(state.output.to(dtype), reference.motion, cell, self.scale)
+        inner = move_features(state.features.to(dtype), reference.motion, cell)
+        moved = torch.cat([output, inner], dim=1) * confidence
         features = (
             self.adapter.frame(cells)
             + self.join_guide(guide)
@@ -259,8 +260,7 @@ class GTASRVideo(nn.Module):
         # Each step has a field of its own, moved alike: a prediction must not meet again the noise it was made from.
         size = state.noise.shape[1] // self.steps, *state.noise.shape[2:]
         fresh = torch.cat([fresh_noise(seed + (k << 32), age, *size) for k in range(self.steps)], dim=1)
-        whole = reference.motion.whole
-        vector = whole + sub_pixel(x, state.frame, whole, cell)
+        vector = reference.motion.flow
         keep = reference.confidence > NOISE_TRUST
         return transport_noise(
             state.noise,

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from gtasr_video.models.flow import Motion, block_motion, gather_pixels, source_index
 from gtasr_video.ops.edges import luma
 from gtasr_video.ops.noise import keyed_gaussian
+from gtasr_video.ops.warp import warp
 
 # Motion-compensated luma error, in [-1, 1] units, at which confidence has fallen to 1/e; compression noise at CRF 28
 # stays near a third of it.
@@ -46,7 +47,7 @@ def find_reference(frame: Tensor, previous: Tensor, age: Tensor, cell: int) -> R
     motion = block_motion(frame, previous, cell)
     valid = (age > 0) & ~_is_cut(motion.error, frame, previous)
     _, inside = source_index(motion.whole // cell)
-    trust = torch.exp(-((motion.error / _ERROR_UNIT) ** 2)) * inside
+    trust = torch.exp(-((motion.left / _ERROR_UNIT) ** 2)) * inside
     confidence = torch.where(valid.view(-1, 1, 1, 1), trust, torch.zeros_like(trust))
     return Reference(motion, confidence, valid)
 
@@ -63,15 +64,25 @@ def _deviation(frame: Tensor) -> Tensor:
     return (y - y.mean(dim=(1, 2, 3), keepdim=True)).abs().mean(dim=(1, 2, 3))
 
 
-def move_cells(cells: Tensor, motion: Motion, cell: int) -> Tensor:
+def move_features(features: Tensor, motion: Motion, cell: int) -> Tensor:
     """Move (B, C c^2, h, w) by whole LR pixels: shuffled to LR resolution, gathered, unshuffled again.
 
-    Channels of one LR pixel stay together, so that pixel-unshuffled pictures move without interpolation and features
-    learn to be pictures of the same kind.
+    Channels of one LR pixel stay together, and nothing is interpolated.
     """
-    fine = F.pixel_shuffle(cells, cell)
+    fine = F.pixel_shuffle(features, cell)
     dense = motion.whole.repeat_interleave(cell, dim=2).repeat_interleave(cell, dim=3)
     return F.pixel_unshuffle(gather_pixels(fine, dense), cell)
+
+
+def move_picture(cells: Tensor, motion: Motion, cell: int, scale: int) -> Tensor:
+    """Move an HR picture given as cells, (B, 3 (c s)^2, h, w), bilinearly by the motion with its fractions.
+
+    It holds the detail that the LR picture lacks, whose waves are shorter than an LR pixel: moved by whole LR pixels
+    it arrives out of phase and foretells the next frame no better than a picture that was not moved at all.
+    """
+    size = cell * scale
+    flow = scale * F.interpolate(motion.flow, scale_factor=size, mode="bilinear", align_corners=False)
+    return F.pixel_unshuffle(warp(F.pixel_shuffle(cells, size), flow), size)
 
 
 def fresh_noise(seed: int, age: Tensor, channels: int, height: int, width: int) -> Tensor:

@@ -15,10 +15,10 @@ def warp(x: Tensor, flow: Tensor) -> Tensor:
     in a large picture. Differentiable in both.
     """
     height, width = x.shape[-2:]
-    sample = _positions(flow)
-    # grid_sample with align_corners maps -1..1 to the centres of the outermost pixels.
-    size = sample.new_tensor([max(width - 1, 1), max(height - 1, 1)])
-    grid = sample / size * 2 - 1
+    across, down = _positions(flow).unbind(-1)
+    # grid_sample with align_corners maps -1..1 to the centres of the outermost pixels. Numbers, not a tensor of them:
+    # that would be copied from the host, which no captured graph may do.
+    grid = torch.stack((across / max(width - 1, 1) * 2 - 1, down / max(height - 1, 1) * 2 - 1), dim=-1)
     moved = F.grid_sample(x.float(), grid, mode="bilinear", padding_mode="border", align_corners=True)
     return moved.to(x.dtype)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gtasr_video.models.facts import State
 from gtasr_video.models.gtasr import Context, GTASRVideo
-from gtasr_video.models.temporal import move_cells
+from gtasr_video.models.temporal import move_picture
 from gtasr_video.training import losses
 from gtasr_video.training.clips import Batch
 from gtasr_video.training.losses import Perceptual
@@ -271,10 +271,9 @@ class Objective:
         return terms
 
     def _moved(self, picture: Tensor, now: Moment) -> Tensor:
-        """Move a picture of the frame before as the network moves its reference: by whole LR pixels."""
-        cells = self.model.to_cells(picture)
-        moved = move_cells(cells, now.context.reference.motion, self.model.architecture.cell)
-        return self.model.to_picture(moved)
+        """Move a picture of the frame before as the network moves its reference."""
+        model, motion = self.model, now.context.reference.motion
+        return model.to_picture(move_picture(model.to_cells(picture), motion, model.architecture.cell, model.scale))
 
     def _full_size(self, cells: Tensor) -> Tensor:
         factor = self.model.architecture.cell * self.model.scale

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from gtasr_video.models.flow import block_motion, gather_pixels, sub_pixel
-from gtasr_video.models.temporal import find_reference, fresh_noise, move_cells, transport_noise
+from gtasr_video.models.flow import Motion, block_motion, gather_pixels
+from gtasr_video.models.temporal import find_reference, fresh_noise, move_features, move_picture, transport_noise
 from tests.models.networks import scene
 
 
@@ -26,9 +26,11 @@ def test_block_motion_measures_fractions() -> None:
     wide = scene(1, 64, 192, seed=5)[:, 0]
     fine = torch.nn.functional.avg_pool2d(wide, (1, 2))
     moved = torch.nn.functional.avg_pool2d(wide.roll(1, dims=-1), (1, 2))
-    whole = block_motion(moved, fine, 2).whole
-    total = (whole + sub_pixel(moved, fine, whole, 2))[:, 0, 8:-8, 12:-12]
-    assert total.mean().item() == pytest.approx(-0.5, abs=0.12)
+    motion = block_motion(moved, fine, 2)
+    across, down = motion.flow[..., 8:-8, 12:-12].unbind(dim=1)
+    assert across.mean().item() == pytest.approx(-0.5, abs=0.05)
+    assert down.mean().item() == pytest.approx(0, abs=0.02)
+    assert motion.left[..., 8:-8, 12:-12].mean() < 0.7 * motion.error[..., 8:-8, 12:-12].mean()
 
 
 def test_confidence_is_high_where_motion_explains_and_zero_without_a_frame_before() -> None:
@@ -48,13 +50,28 @@ def test_a_new_scene_is_a_cut_and_a_change_of_light_is_not() -> None:
     assert find_reference(before + 0.05, before, age, 2).valid.item()
 
 
-def test_cells_move_by_whole_pixels() -> None:
+def test_features_move_by_whole_pixels() -> None:
     clip = scene(2, 64, 96, seed=3, shift=3)
     motion = block_motion(clip[:, 1], clip[:, 0], 2)
     picture = torch.randn(1, 3, 64, 96)
-    moved = torch.nn.functional.pixel_shuffle(move_cells(torch.nn.functional.pixel_unshuffle(picture, 2), motion, 2), 2)
+    cells = torch.nn.functional.pixel_unshuffle(picture, 2)
+    moved = torch.nn.functional.pixel_shuffle(move_features(cells, motion, 2), 2)
     dense = motion.whole.repeat_interleave(2, 2).repeat_interleave(2, 3)
     assert torch.equal(moved, gather_pixels(picture, dense))
+
+
+@pytest.mark.parametrize("scale", [1, 2, 4])
+def test_a_picture_moves_by_pixels_of_its_own_size(scale: int) -> None:
+    """A quarter of an LR pixel is one pixel of a picture four times as large, and there it is exact."""
+    h, w, cell = 16, 24, 2
+    flow = torch.zeros(1, 2, h // cell, w // cell)
+    flow[:, 0], flow[:, 1] = 1 / scale, -2 / scale
+    still = torch.zeros(1, 1, h // cell, w // cell)
+    picture = torch.randn(1, 3, h * scale, w * scale)
+    cells = torch.nn.functional.pixel_unshuffle(picture, cell * scale)
+    moved = move_picture(cells, Motion(flow.long(), still, flow, still), cell, scale)
+    back = torch.nn.functional.pixel_shuffle(moved, cell * scale)
+    assert torch.allclose(back[..., 2:, :-1], picture[..., :-2, 1:], atol=1e-4)
 
 
 def correlation(a: Tensor, b: Tensor) -> float:
