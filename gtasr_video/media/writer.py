@@ -14,25 +14,19 @@ from typing import Any, Final, Self
 import av
 from av.container import OutputContainer
 from av.stream import Stream
-from av.video.stream import VideoStream
 
 from gtasr_video.errors import GTASRVideoError, OutputError
 from gtasr_video.frames import Frame, VideoSpec
-from gtasr_video.media import tags
-from gtasr_video.media.codecs import hush
 from gtasr_video.media.encoding import Encoding, plan
 from gtasr_video.media.packet_times import PacketTimes
-from gtasr_video.media.planes import from_planes
+from gtasr_video.media.picture import PictureEncoder
 from gtasr_video.media.reader import Reader
 from gtasr_video.media.remux import SideStreams
 from gtasr_video.media.source import Packet, file_url
 from gtasr_video.media.target import Target
 
 _BITEXACT_FILE: Final = 0x0400  # AVFMT_FLAG_BITEXACT: no dates, versions or random numbers in the file
-_BITEXACT_CODEC: Final = 1 << 23  # AV_CODEC_FLAG_BITEXACT: no library version in the stream
 _LARGEST_TIMESCALE: Final = 2**31 - 1
-_USUAL_RATE: Final = Fraction(25)
-_FASTEST: Final = Fraction(240)  # encoders refuse higher nominal rates; timestamps are unaffected
 
 
 class Writer:
@@ -114,7 +108,7 @@ class Writer:
             self._add_picture()
         else:
             self._side.add_to(container, form, self._add_picture)
-        self._stream.codec_context.open()
+        self._picture.open()
         container.start_encoding()
 
     def _file_options(self) -> dict[str, str]:
@@ -131,44 +125,38 @@ class Writer:
 
     def _add_picture(self) -> Stream:
         assert self._container is not None
-        plan, spec = self._plan, self.spec
-        hush(plan.codec.encoder)
-        rate = min(spec.frame_rate or _USUAL_RATE, _FASTEST)
-        stream = self._container.add_stream(plan.codec.encoder, rate=rate, options=plan.options)
-        assert isinstance(stream, VideoStream)
-        stream.time_base = spec.time_base
-        context: Any = stream.codec_context
-        context.width, context.height, context.pix_fmt = plan.width, plan.height, plan.pix_fmt
-        context.time_base = spec.time_base
-        context.sample_aspect_ratio = spec.sample_aspect
-        context.colorspace = tags.matrix_code(spec.color)
-        context.color_range = 2 if spec.color.full_range else 1
-        context.color_primaries, context.color_trc = spec.color.primaries, spec.color.transfer
-        context.thread_count = 0
-        context.flags |= _BITEXACT_CODEC
-        if plan.codec.name == "h265" and plan.container.muxer in ("mp4", "mov"):
-            context.codec_tag = "hvc1"  # the tag Apple's players ask for
-        source = self._source
+        self._picture = PictureEncoder(self._container, self._plan)
+        source, spec, stream = self._source, self.spec, self._picture.stream
         if source is not None and source.display_matrix is not None and source.spec.rotation == spec.rotation:
             stream.set_display_matrix(source.display_matrix)
         elif spec.rotation:
             stream.set_display_rotation(spec.rotation)
-        self._stream = stream
         return stream
 
     def write(self, frame: Frame) -> None:
         """Encode the next frame. Raises OutputError, after which only `abort` makes sense."""
         self._check(frame)
         pts = frame.pts - self._origin
-        plan = self._plan
-        packed = plan.pix_fmt == "bgr0"
-        picture = from_planes(frame.planes, plan.spec.layout, plan.width, plan.height, packed=packed)
-        picture.pts, picture.time_base = pts, self.spec.time_base
         self._times.expect(pts, frame.duration)
         self._last_pts = frame.pts
         with self._errors(f"writing failed at frame {self._count}"):
-            self._mux(self._times.settle(self._stream.encode(picture)))
+            self._mux(self._times.settle(self._picture.encode(frame, pts)))
         self._count += 1
+
+    def expect(self, pts: int, duration: int) -> None:
+        """Announce a picture that `copy` will bring; the next one at least, before a picture is copied."""
+        self._times.expect(pts, duration)
+
+    def copy(self, packets: list[Packet]) -> None:
+        """Write pictures that an encoder like this writer's has encoded elsewhere, in decoding order.
+
+        Their times are those of the output, in ticks of ``spec.time_base``. Raises OutputError.
+        """
+        for packet in packets:
+            packet.stream, packet.time_base = self._picture.stream, self.spec.time_base
+        with self._errors(f"writing failed at frame {self._count}"):
+            self._mux(self._times.settle(packets))
+        self._count += len(packets)
 
     def _check(self, frame: Frame) -> None:
         if self._container is None:
@@ -206,7 +194,7 @@ class Writer:
         self._close_side()
 
     def _complete(self, container: OutputContainer) -> None:
-        self._mux(self._times.settle_last(self._stream.encode(None)))
+        self._mux(self._times.settle_last(self._picture.drain()))
         if self._side is not None:
             cut = self._source is not None and self._source.cut_length is not None
             self._side.finish(self._end if cut else None)
