@@ -85,6 +85,13 @@ class Draw:
         numbers: list[int] = self.ranks.share(whole).tolist()
         return numbers
 
+    def frames(self, total: int, count: int) -> set[int]:
+        """Return `count` of the frames 0..total-1, the same for all processes; all of them for 0."""
+        if not 0 < count < total:
+            return set(range(total))
+        chosen: list[int] = torch.randperm(total, generator=self.generator)[:count].tolist()
+        return set(chosen)
+
     def spread(self, high: int, count: int) -> list[int]:
         """Return `count` integers in 0..high-1, one from each of `count` equal parts of that range, in order."""
         place = self.ranks.share(torch.rand(count * self.ranks.count, generator=self.generator))
@@ -99,7 +106,10 @@ class Draw:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """One frame of the unroll: y (B, 3, h, w), the other pictures (B, 3, H, W), and the state before it."""
+    """One frame of the unroll: y (B, 3, h, w), the other pictures (B, 3, H, W), and the state before it.
+
+    share  how many frames of the clip this one stands for in the perceptual distance; 0: it is not looked at
+    """
 
     context: Context
     y: Tensor
@@ -107,6 +117,7 @@ class Moment:
     prediction: Tensor
     target: Tensor
     state: State
+    share: float
 
 
 class Objective:
@@ -149,11 +160,13 @@ class Objective:
         sums: dict[str, list[Tensor]] = defaultdict(list)
         b, frames, _, h, w = pictures.y.shape
         t = draw.path_steps(b, self.phase, pictures.y.device)
+        heard = draw.frames(frames, self.phase.perceptual_frames)
         state = self.model.initial(b, h, w)
         previous: Moment | None = None
         for k in range(frames):
             state = state if self.phase.memory else self.model.initial(b, h, w)
-            moment, state = self._look(pictures, k, state, t, draw)
+            share = frames / len(heard) if k in heard else 0.0
+            moment, state = self._look(pictures, k, state, t, draw, share)
             for name, value in self._frame_terms(moment, draw).items():
                 sums[name].append(value)
             if previous is not None:
@@ -162,7 +175,9 @@ class Objective:
             previous = moment
         return {name: torch.stack(values).mean() for name, values in sums.items()}
 
-    def _look(self, pictures: Pictures, k: int, state: State, t: Tensor, draw: Draw) -> tuple[Moment, State]:
+    def _look(
+        self, pictures: Pictures, k: int, state: State, t: Tensor, draw: Draw, share: float
+    ) -> tuple[Moment, State]:
         """Evaluate the consistency function at t (with gradient) and t - 1 (without) for frame k."""
         model, path = self.model, self.path
         x0, y = pictures.x0[:, k], pictures.y[:, k]
@@ -177,7 +192,7 @@ class Objective:
             before, _ = model.predict(context, self._state_at(truth, noise, tau_before), tau_before)
         prediction = context.yup + model.to_picture(error).float()
         target = context.yup + model.to_picture(before).float()
-        moment = Moment(context, y, x0, prediction, target, state)
+        moment = Moment(context, y, x0, prediction, target, state, share)
         return moment, model.advance(y, state._replace(noise=noise, drift=drift), context, error, features)
 
     def _state_at(self, truth: Tensor, noise: Tensor, tau: Tensor) -> Tensor:
@@ -198,27 +213,29 @@ class Objective:
             terms["loss/ct"] = self._consistency(moment, draw)
         if self.phase.stage == 1 and w.trajectory:
             terms["loss/ta"] = self._trajectory(moment, draw)
-        if self.phase.stage == 2:
+        if self.phase.stage == 2 and moment.share:
             terms.update(self._structure(moment, draw))
         return terms
 
     def _consistency(self, moment: Moment, draw: Draw) -> Tensor:
         loss = losses.consistency(moment.prediction, moment.target)
-        if self.perceptual is None or not self.phase.weights.perceptual:
+        weight = self.phase.weights.perceptual * moment.share
+        if self.perceptual is None or not weight:
             return loss
         prediction, target = self._windows(draw, moment.prediction, moment.target)
-        return loss + self.phase.weights.perceptual * self.perceptual(prediction, target).mean()
+        return loss + weight * self.perceptual(prediction, target).mean()
 
     def _trajectory(self, moment: Moment, draw: Draw) -> Tensor:
         loss = losses.trajectory_alignment(moment.prediction - moment.x0, self.path)
-        if self.perceptual is None or not self.phase.weights.perceptual or self.path.steps < 2:
+        weight = self.phase.weights.perceptual * moment.share
+        if self.perceptual is None or not weight or self.path.steps < 2:
             return loss
         prediction, truth, yup = self._windows(draw, moment.prediction, moment.x0, moment.context.yup)
         step = 1 + torch.tensor(draw.integers(self.path.steps - 1, len(yup)), device=yup.device)
         distance = losses.trajectory_alignment_perceptual(
             truth, prediction, yup, draw.normal(yup), self.path, step, self.perceptual
         )
-        return loss + self.phase.weights.perceptual * distance
+        return loss + weight * distance
 
     def _structure(self, moment: Moment, draw: Draw) -> Terms:
         """Return the terms of stage II: DTM with stabilisation, and rectification.

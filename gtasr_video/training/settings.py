@@ -44,7 +44,9 @@ class Phase:
     steps, power      of the path: N and p
     end_share         share of clips whose t is N, where inference happens; the rest is uniform in 1..N
     learning_rate     after `warm_up` clips, falling to `final_learning_rate` along a cosine
-    perceptual_crops  HR windows an optimiser step that the VGG16 distance looks at, `perceptual_size` pixels a side
+    perceptual_crops  HR windows at each frame that the VGG16 distance looks at, `perceptual_size` pixels a side
+    perceptual_frames frames of a clip that it, DTM and rectification look at, drawn anew each step and standing for
+                      all; 0: every frame. On a CPU the VGG16 network costs more than the rest of a step
     refresh           stage 2: optimiser steps between refreshes of the frozen copy
     memory            False treats every frame as the first of its scene: what the reference adds is then never learned
     """
@@ -63,6 +65,7 @@ class Phase:
     warm_up: int = 2_000
     perceptual_crops: int = 8
     perceptual_size: int = 128
+    perceptual_frames: int = 0
     refresh: int = 200
     memory: bool = True
     weights: Weights = field(default_factory=Weights)

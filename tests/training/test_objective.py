@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
+from torch import Tensor
 
+from gtasr_video.models.gtasr import GTASRVideo
 from gtasr_video.training.batches import Clip, stack
-from gtasr_video.training.objective import Pictures
+from gtasr_video.training.objective import Draw, Objective, Pictures
+from gtasr_video.training.settings import Phase, Weights
+from tests.models.networks import scene, tiny
 from tests.training.material import texture
 
 
@@ -23,3 +28,48 @@ def test_the_truth_takes_the_mean_colour_of_its_input_and_keeps_its_detail() -> 
     shift = pictures.x0 - plain
     assert float(shift.abs().max()) > 5 / 255
     assert torch.allclose(shift, shift.mean(dim=(1, 3, 4), keepdim=True).expand_as(shift), atol=1e-5)
+
+
+class Listener:
+    """A distance that notes how many pictures it was asked about."""
+
+    def __init__(self) -> None:
+        self.pictures = 0
+
+    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
+        self.pictures += len(a)
+        return (a - b).square().mean(dim=(1, 2, 3))
+
+
+@pytest.mark.parametrize(("heard", "looked_at"), [(0, 5), (2, 2), (9, 5)])
+def test_the_perceptual_distance_looks_at_as_many_frames_as_asked(heard: int, looked_at: int) -> None:
+    weights = Weights(perceptual=1.0, trajectory=0)
+    phase = Phase(frames=5, perceptual_crops=1, perceptual_size=32, perceptual_frames=heard, weights=weights)
+    listener = Listener()
+    Objective(model(), phase, listener).terms(clip(5), Draw.of(0, 0))
+    assert listener.pictures == looked_at
+
+
+def test_frames_drawn_for_the_perceptual_distance_stand_for_all() -> None:
+    weights = Weights(perceptual=1.0, consistency=0, guide=0, temporal_trajectory=0, temporal_rectification=0)
+    pictures, losses = clip(3), {}
+    for heard in (0, 1):
+        phase = Phase(
+            frames=3, steps=2, end_share=1, perceptual_crops=1, perceptual_frames=heard, weights=weights, memory=False
+        )
+        objective = Objective(model(), phase, Listener())
+        losses[heard] = [float(objective.terms(pictures, Draw.of(0, n))["loss/ta"]) for n in range(30)]
+    every, drawn = (torch.tensor(losses[heard]) for heard in (0, 1))
+    assert drawn.std() > every.std()
+    assert drawn.mean().item() == pytest.approx(every.mean().item(), rel=0.1)
+
+
+def model() -> GTASRVideo:
+    return tiny(noise_scale=0.0)
+
+
+def clip(frames: int) -> Pictures:
+    x0 = scene(frames, 64, 64, seed=2, shift=1)
+    y = torch.nn.functional.avg_pool2d(x0[0], 4)[None]
+    flow = torch.zeros(1, frames - 1, 2, 64, 64)
+    return Pictures(x0, y, flow, torch.ones(1, frames - 1, 1, 64, 64), torch.ones(frames - 1))
