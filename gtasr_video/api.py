@@ -92,6 +92,8 @@ def upscale(
     start: Seconds | None = None,
     duration: Seconds | None = None,
     frames: int | None = None,
+    video_stream: int | None = None,
+    drop_unsupported: bool = False,
     overwrite: bool = False,
     progress: Mode = "none",
 ) -> Report:
@@ -101,6 +103,8 @@ def upscale(
     model      a tier, a path, or any `VideoModel` (whose own scale and steps then count)
     scale, steps, device, seed, codec, crf, preset, pix_fmt   go before what `config` says
     start, duration   seconds (``90``, ``"1:30"``, ``"0:01:30.500"``) of `source`; frames: at most so many
+    video_stream  index of the video stream to enlarge, where there are several; the others are copied
+    drop_unsupported   leave out streams that `output` cannot hold, instead of refusing
     overwrite  replace `output` if it exists; progress: what to show on stderr
 
     Nothing is left under the name `output` unless all went well. Warnings go to the logger ``gtasr_video``.
@@ -123,11 +127,18 @@ def upscale(
     window = _window(start, duration, frames)
     _check_paths(source, output)
     chosen = settings.choose_device()
-    with Reader(source, start=window[0], duration=window[1], frames=frames) as reader:
+    with Reader(source, start=window[0], duration=window[1], frames=frames, video_stream=video_stream) as reader:
         network = model or load_model(settings.model, scale=settings.scale, steps=settings.steps)
         upscaler = Upscaler(network, device=chosen, seed=settings.seed)
         enlarged = reader.spec.scaled(upscaler.scale)
-        with Writer(output, enlarged, settings.encoding, source=reader, overwrite=overwrite) as writer:
+        with Writer(
+            output,
+            enlarged,
+            settings.encoding,
+            source=reader,
+            overwrite=overwrite,
+            drop_unsupported=drop_unsupported,
+        ) as writer:
             _log_plan(reader, upscaler, writer)
             monitor = Monitor(reader.frame_count_estimate, reader.duration)
             with showing(monitor, progress):

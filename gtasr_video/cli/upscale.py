@@ -27,6 +27,8 @@ _CODECS = "h264, h265, av1, vp9, prores or ffv1"
 @click.option("--start", metavar="T", help="Begin here: seconds, mm:ss or hh:mm:ss, fractions allowed.")
 @click.option("--duration", metavar="T", help="Do this much.")
 @click.option("--frames", type=int, metavar="N", help="Do this many frames.")
+@click.option("--video-stream", type=int, metavar="N", help="Enlarge this stream, by the index that info shows.")
+@click.option("--drop-unsupported", is_flag=True, help="Leave out streams OUTPUT's format cannot hold; else refuse.")
 @click.option("--config", "config_name", metavar="NAME|FILE", help="Settings by name (quality, fast, live) or file.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="One setting; may be repeated.")
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE.json", help="Write a report.")

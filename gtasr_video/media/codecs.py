@@ -35,6 +35,7 @@ class Container:
     muxer: str
     codecs: tuple[str, ...]
     sound: str = "aac"  # what sound that it cannot hold is encoded to
+    text: str = ""  # and what text subtitles are, "" if it has none
     options: dict[str, str] = field(default_factory=dict)
 
 
@@ -87,14 +88,14 @@ ALIASES: Final = {
     "libsvtav1": "av1",
     "libvpx-vp9": "vp9",
 }
-_MP4: Final = Container("mp4", ("h264", "h265", "av1", "vp9"), options={"movflags": "+faststart"})
+_MP4: Final = Container("mp4", ("h264", "h265", "av1", "vp9"), text="mov_text", options={"movflags": "+faststart"})
 _TS: Final = Container("mpegts", ("h264", "h265"))
 CONTAINERS: Final = {
     ".mp4": _MP4,
     ".m4v": _MP4,
-    ".mov": Container("mov", ("h264", "h265", "prores"), options={"movflags": "+faststart"}),
-    ".mkv": Container("matroska", ("h264", "h265", "av1", "vp9", "prores", "ffv1")),
-    ".webm": Container("webm", ("vp9", "av1"), sound="libopus"),
+    ".mov": Container("mov", ("h264", "h265", "prores"), text="mov_text", options={"movflags": "+faststart"}),
+    ".mkv": Container("matroska", ("h264", "h265", "av1", "vp9", "prores", "ffv1"), text="subrip"),
+    ".webm": Container("webm", ("vp9", "av1"), sound="libopus", text="webvtt"),
     ".ts": _TS,
     ".m2ts": replace(_TS, options={"mpegts_m2ts_mode": "1"}),
 }

@@ -57,16 +57,25 @@ class StreamFacts:
 
 
 class Decoder:
-    """The main video stream of a file, decoded in software by a bounded number of threads.
+    """A video stream of a file, decoded in software by a bounded number of threads.
 
+    video_stream  its index in the file; None takes the first that is no still
     facts        what the container says of the stream
     corrupt      packets the decoder refused or whose checksums fail, and frames it marked as damaged
     first_dts    decoding time of the first packet, as long as none has had a presentation time
     broken       True if reading stopped at an error before the end of the file
     """
 
-    def __init__(self, path: Path, threads: int | None = None, facts: StreamFacts | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        video_stream: int | None = None,
+        *,
+        threads: int | None = None,
+        facts: StreamFacts | None = None,
+    ) -> None:
         self.path = path
+        self._wanted = video_stream
         self.corrupt = 0
         self.broken = False
         self._threads = threads or min(_MOST_THREADS, len(os.sched_getaffinity(0)))
@@ -80,7 +89,7 @@ class Decoder:
     def _open(self) -> None:
         self._container: InputContainer = open_input(self.path)
         try:
-            self._stream: VideoStream = choose_video(self._container, self.path)
+            self._stream: VideoStream = choose_video(self._container, self.path, self._wanted)
         except BaseException:
             self._container.close()
             raise
@@ -150,7 +159,7 @@ class Decoder:
         return packet
 
     def _tail(self, last: int) -> Iterator[av.VideoFrame]:
-        careful = Decoder(self.path, threads=1, facts=self.facts)
+        careful = Decoder(self.path, self.facts.index, threads=1, facts=self.facts)
         try:
             careful.seek(last * self.facts.time_base)
             for frame in careful.frames():

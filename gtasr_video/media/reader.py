@@ -39,10 +39,12 @@ class Reader:
               whose pts is not before it. Exact to the frame: decoding begins at an earlier key frame.
     duration  seconds after `start`; the last frame is the last that begins before their end.
     frames    yield at most this many.
+    video_stream  index of the video stream to read, as `probe` gives it; None takes the first that is no still.
 
     Frames whose size or format differs from the first one's are brought to the first one's by swscale, marked as
     cuts and counted. Damaged packets are counted in `corrupt_packets` and decoding goes on.
-    Raises InputError if the file is missing, unreadable, not media, or holds no frame that can be decoded.
+    Raises InputError if the file is missing, unreadable, not media, or holds no frame that can be decoded; UsageError
+    if it has no such video stream.
 
     Example::
 
@@ -58,10 +60,11 @@ class Reader:
         start: Fraction | None = None,
         duration: Fraction | None = None,
         frames: int | None = None,
+        video_stream: int | None = None,
     ) -> None:
         self.path = Path(path)
         self.start, self.length, self.frames = start, duration, frames
-        self._decoder = Decoder(self.path)
+        self._decoder = Decoder(self.path, video_stream)
         self._stream = self._decoder.facts
         self._count = self._size_changes = 0
         self._last_end: Fraction | None = None

@@ -1,4 +1,4 @@
-"""Everything of the source that is not the picture: sound, subtitles, attachments, chapters, tags.
+"""Everything of the source that is not the picture: sound, subtitles, covers, attachments, data, chapters, tags.
 
 The writer owns a second container on the source file and copies packets from there as the picture advances; see
 docs/decisions/0003-sound-and-side-streams.md for why.
@@ -14,20 +14,20 @@ from pathlib import Path
 from typing import Any, Final
 
 import av
-from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.stream import Discard, Stream
 
+from gtasr_video.errors import UsageError
+from gtasr_video.media import labels, tags
 from gtasr_video.media.audio import Reencoder
-from gtasr_video.media.codecs import Container
-from gtasr_video.media.source import Packet, codec_name, is_cover, open_input, packets_of
+from gtasr_video.media.codecs import ALIASES, Container
+from gtasr_video.media.holding import Way, cover_file, described, homes, way_into
+from gtasr_video.media.source import Packet, codec_name, is_cover, open_input, packets_of, seconds
+from gtasr_video.media.subtitles import TextConverter
+from gtasr_video.media.timecode import shifted
 
-# What MPEG-TS players know; FFmpeg would mux the rest as private data that nothing can play.
-_TS_CODECS: Final = {"aac", "mp2", "mp3", "ac3", "eac3", "dts", "opus", "truehd", "dvb_subtitle"}
-# Tags that describe the source file rather than the work, and would be wrong in the output.
-_STALE: Final = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration", "rotate"}
-_STATISTICS: Final = ("BPS", "NUMBER_OF_BYTES", "NUMBER_OF_FRAMES", "_STATISTICS_", "DURATION")
 _RUN_UP_SECONDS: Final = 10
+_ACTIONS: Final = {"copy": "copied", "attachment": "copied", "rewritten": "rewritten", "none": "left out"}
 
 
 @dataclass(slots=True)
@@ -36,8 +36,9 @@ class _Carried:
 
     source: Stream
     target: Stream
+    kind: str  # kept here, as `source` must not be asked once its container is closed
     shift: int
-    reencoder: Reencoder | None = None
+    converter: Reencoder | TextConverter | None = None
     last_dts: int | None = None
     next_dts: int = 0
     repaired: int = 0
@@ -49,14 +50,31 @@ class SideStreams:
     picture   index of the stream that is not copied because it is what the frames come from
     origin    file time in seconds that becomes 0 in the output, and before which nothing is copied; None copies
               from the beginning with unchanged times
-    length    seconds after `origin` that chapters are cut to, None for all
+    length    seconds after `origin` that chapters and subtitles are cut to, None for all
+    drop_unsupported   leave out what the output cannot hold, instead of refusing
     """
 
-    def __init__(self, path: Path, picture: int, origin: Fraction | None, length: Fraction | None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        picture: int,
+        origin: Fraction | None,
+        length: Fraction | None,
+        *,
+        drop_unsupported: bool = False,
+    ) -> None:
+        self.path = path
         self._container = open_input(path)
+        self._descriptions = tags.describe(self._container)
+        self._chapters = list(self._container.chapters())
+        self._tags = labels.lasting(self._container.metadata)
         self._picture, self._origin, self._length = picture, origin, length
+        self._drop = drop_unsupported
         self._carried: dict[int, _Carried] = {}
         self._report: list[dict[str, Any]] = []
+        self._unsupported: list[Stream] = []
+        self._lost_tags: list[str] = []
+        self._covers: list[Packet] = []
         self._packets: Iterator[Packet] = iter(())
         self._held: Packet | None = None
 
@@ -64,61 +82,110 @@ class SideStreams:
         """Samples a second of each sound track."""
         return tuple(s.codec_context.sample_rate for s in self._container.streams.audio if s.codec_context is not None)
 
+    def needs_free_tags(self, form: Container) -> bool:
+        """Return whether tags of the source need the muxer to name them freely, which MP4 and MOV can.
+
+        Not with a cover, which has a place in the classic manner alone.
+        """
+        covers = any(is_cover(stream) for stream in self._container.streams.video)
+        return form.muxer in ("mp4", "mov") and not covers and bool(self._without_place(form))
+
+    def _without_place(self, form: Container) -> list[str]:
+        return labels.without_classic_place(form.muxer, self._tags)
+
     def add_to(self, output: OutputContainer, form: Container, add_picture: Callable[[], Stream]) -> None:
-        """Add a stream to `output` for each of the source's it can hold, in the source's order, and all tags."""
-        self._output = output
+        """Add a stream to `output` for each of the source's it can hold, in the source's order, and all tags.
+
+        Raises UsageError naming the streams it cannot hold, and the containers that can, unless they may be dropped
+        or no container at all can hold them.
+        """
+        self._output, self._form = output, form
+        codec = ""
         for stream in self._container.streams:
             if stream.index == self._picture:
-                _copy_tags(stream, add_picture())
+                target = add_picture()
+                labels.copy_labels(stream, target, form.muxer)
+                self._move_timecode(target.metadata)
+                codec = codec_name(target)
             else:
-                self._add(stream, form)
-        output.metadata.update(_lasting(self._container.metadata))
-        output.set_chapters(self._chapters())
+                self._add(stream)
+        self._check_supported(ALIASES.get(codec, codec))
+        output.metadata.update(self._tags)
+        self._move_timecode(output.metadata)
+        if not self.needs_free_tags(form):
+            self._lost_tags = self._without_place(form)
+        output.set_chapters(labels.chapters_between(self._chapters, self._origin, self._length))
         self._start_reading()
 
-    def _add(self, stream: Stream, form: Container) -> None:
-        reason = _refusal(stream, form, bool(self._container.chapters()))
-        target: Stream | None = None
-        reencoder: Reencoder | None = None
-        if reason is None:
-            try:
-                target = self._output.add_stream_from_template(stream, opaque=True)
-            except (ValueError, av.FFmpegError):
-                reason = f"{form.muxer} cannot hold {codec_name(stream)}"
-        if target is None and isinstance(stream, AudioStream) and stream.codec_context is not None:
-            try:
-                reencoder = Reencoder(stream, self._output, form.sound)
-                target = reencoder.stream
-            except (ValueError, av.FFmpegError) as error:
-                reason = f"{reason}, and encoding it again failed: {error}"
-        self._note(stream, "left out" if target is None else "converted" if reencoder else "copied", reason)
-        if target is not None:
-            _copy_tags(stream, target)
-            shift = round(self._origin / stream.time_base) if self._origin and stream.time_base else 0
-            self._carried[stream.index] = _Carried(stream, target, shift, reencoder)
+    def _add(self, stream: Stream) -> None:
+        way = self._way(stream)
+        carried = None
+        try:
+            carried = self._carry(stream, way)
+        except (ValueError, av.FFmpegError) as error:
+            way = Way("none", f"{way.reason or described(stream)}: {error}")
+        self._note(stream, way)
+        if way.kind == "none":
+            self._unsupported.append(stream)
+        if carried is not None:
+            labels.copy_labels(stream, carried.target, self._form.muxer)
+            if not is_cover(stream):
+                self._carried[stream.index] = carried
 
-    def _note(self, stream: Stream, action: str, reason: str | None) -> None:
+    def _way(self, stream: Stream) -> Way:
+        return way_into(self._form, stream, self._descriptions.get(stream.index, ""), chapters=bool(self._chapters))
+
+    def _carry(self, stream: Any, way: Way) -> _Carried | None:
+        """Add what becomes of `stream` to the output; None where nothing has to be copied later."""
+        shift = round(self._origin / stream.time_base) if self._origin and stream.time_base else 0
+        if way.kind == "copy":
+            target = self._output.add_stream_from_template(stream, opaque=True)
+            if is_cover(stream):
+                self._covers.append(_cover_packet(_first_packet(self.path, stream.index), target))
+            return _Carried(stream, target, stream.type, shift)
+        if way.kind == "attachment":
+            self._output.add_attachment(*cover_file(stream, _first_packet(self.path, stream.index)))
+        converter: Reencoder | TextConverter
+        if way.kind == "sound":
+            converter = Reencoder(stream, self._output, self._form.sound)
+        elif way.kind == "text":
+            converter = TextConverter(stream, self._output, self._form.text)
+        else:
+            return None
+        return _Carried(stream, converter.stream, stream.type, shift, converter)
+
+    def _note(self, stream: Stream, way: Way) -> None:
         entry = {
             "index": stream.index,
             "type": stream.type,
             "codec": codec_name(stream),
             "language": stream.language,
-            "action": action,
+            "action": _ACTIONS.get(way.kind, "converted"),
         }
-        self._report.append(entry if reason is None else {**entry, "reason": reason})
+        self._report.append(entry if way.reason is None else {**entry, "reason": way.reason})
 
-    def _chapters(self) -> list[Any]:
-        """Chapters of the part that is kept, in the output's time."""
-        kept = []
-        for chapter in self._container.chapters():
-            unit = chapter["time_base"] or Fraction(1, av.time_base)
-            shift = round((self._origin or 0) / unit)
-            last = None if self._length is None else round(self._length / unit)
-            start, end = max(0, chapter["start"] - shift), chapter["end"] - shift
-            end = end if last is None else min(end, last)
-            if end > start or self._origin is self._length is None:
-                kept.append({**chapter, "start": start, "end": end, "time_base": unit})
-        return kept
+    def _check_supported(self, codec: str) -> None:
+        """Refuse what the output cannot hold and another container could."""
+        described_ones = [(stream, self._descriptions.get(stream.index, "")) for stream in self._unsupported]
+        chapters = bool(self._chapters)
+        lost = [one for one in described_ones if homes([one], codec, chapters=chapters)]
+        if self._drop or not lost:
+            return
+        places = ", ".join(homes(lost, codec, chapters=chapters))
+        names = ", ".join(described(stream) for stream, _ in lost)
+        way_out = f"write {places}, or use" if places else "use"
+        raise UsageError(
+            f"{self.path}: {self._form.muxer} cannot hold {names}; {way_out} --drop-unsupported to go on without"
+        )
+
+    def _move_timecode(self, metadata: dict[str, str]) -> None:
+        """Let the timecode of a part begin with the part."""
+        picture: Any = self._container.streams[self._picture]
+        rate = picture.average_rate or picture.guessed_rate
+        for key in [key for key in metadata if key.lower() == "timecode"]:
+            if self._origin is not None and rate:
+                begin = seconds(picture.start_time, picture.time_base) or Fraction(0)
+                metadata[key] = shifted(metadata[key], round((self._origin - begin) * rate), rate)
 
     def _start_reading(self) -> None:
         for stream in self._container.streams:
@@ -133,6 +200,9 @@ class SideStreams:
 
     def copy_until(self, time: Fraction | None) -> None:
         """Copy every packet whose output time in seconds is before `time`; None copies all that are left."""
+        if self._covers:
+            self._output.mux(self._covers)
+            self._covers = []
         while (packet := self._held or self._next()) is not None:
             self._held = packet
             if time is not None and (packet.dts or 0) * packet.time_base >= time:
@@ -161,6 +231,8 @@ class SideStreams:
         if packet.pts is None:
             packet.pts = packet.dts
         packet.pts, packet.dts = packet.pts - carried.shift, packet.dts - carried.shift
+        if carried.kind == "subtitle":
+            self._trim(packet)
         if self._origin is not None and packet.pts < 0:
             return False
         if carried.last_dts is not None and packet.dts <= carried.last_dts:
@@ -171,10 +243,19 @@ class SideStreams:
         carried.next_dts = packet.dts + max(1, packet.duration or 0) + carried.shift
         return True
 
+    def _trim(self, packet: Packet) -> None:
+        """Let a subtitle that is on when the part begins begin with it, and end no later than the part."""
+        pts, end = packet.pts or 0, (packet.pts or 0) + (packet.duration or 0)
+        if self._origin is not None and pts < 0 < end:
+            pts = packet.pts = packet.dts = 0
+        if self._length is not None:
+            end = min(end, max(pts, int(self._length / packet.time_base)))
+        packet.duration = max(0, end - pts)
+
     def _copy(self, packet: Packet) -> None:
         carried = self._carried[packet.stream_index]
-        if carried.reencoder is not None:
-            self._output.mux(list(carried.reencoder.convert(packet)))
+        if carried.converter is not None:
+            self._output.mux(list(carried.converter.convert(packet)))
             return
         packet.stream = carried.target
         self._output.mux(packet)
@@ -183,19 +264,26 @@ class SideStreams:
         """Copy what is left before `end` (output seconds; None: all) and drain what is encoded."""
         self.copy_until(end)
         for carried in self._carried.values():
-            if carried.reencoder is not None:
-                self._output.mux(list(carried.reencoder.convert(None)))
+            if carried.converter is not None:
+                self._output.mux(list(carried.converter.convert(None)))
 
     def facts(self) -> list[dict[str, Any]]:
-        """Return one entry a stream: index, type, codec, language, action (copied, converted, left out), reason."""
+        """Return one entry a stream: index, type, codec, language, action, reason where there is one.
+
+        action   copied, converted, rewritten (by the muxer, from tags or chapters) or left out
+        """
         return [dict(entry) for entry in self._report]
 
     def warnings(self) -> Iterator[str]:
         """Yield one line for each thing that could not be carried over as it was."""
         for entry in self._report:
-            if entry["action"] == "left out" and entry["type"] != "chapters":
+            if entry["action"] == "left out":
                 yield f"{entry['type']} stream {entry['index']} was left out: {entry['reason']}"
+        if self._lost_tags:
+            yield f"{self._form.muxer} has no place for the tags {', '.join(self._lost_tags)}; they were left out"
         for index, carried in self._carried.items():
+            if carried.kind == "video":
+                yield f"video stream {index} was copied as it is; --video-stream {index} enlarges that one"
             if carried.repaired:
                 yield f"sound or other stream {index}: {carried.repaired} timestamps were out of order"
 
@@ -204,35 +292,15 @@ class SideStreams:
         self._container.close()
 
 
-def _refusal(stream: Stream, form: Container, has_chapters: bool) -> str | None:
-    """Return why `stream` is not copied into `form`, or None if it may be tried."""
-    kind = stream.type
-    if kind == "video":
-        if not is_cover(stream):
-            return "another picture stream; only one is enlarged"
-        return None if form.muxer in ("mp4", "mov") else f"{form.muxer} cannot hold a cover picture here"
-    if kind == "data":
-        chapter_track = has_chapters and codec_name(stream) == "bin_data"
-        return "it lists the chapters, which are copied" if chapter_track else "data streams are not carried"
-    if kind == "attachment":
-        return None if form.muxer == "matroska" else f"{form.muxer} cannot hold attachments"
-    context: Any = stream.codec_context
-    if context is None:
-        return "FFmpeg knows no decoder for it, without which it cannot be described to the output"
-    if form.muxer == "mpegts" and codec_name(stream) not in _TS_CODECS:
-        return f"{form.muxer} cannot hold {codec_name(stream)}"
-    return None
+def _first_packet(path: Path, index: int) -> bytes:
+    """Return the bytes of the one packet a cover has."""
+    with open_input(path) as container:
+        return next((bytes(packet) for packet in packets_of(container, [container.streams[index]])), b"")
 
 
-def _copy_tags(source: Stream, target: Stream) -> None:
-    target.metadata.update(_lasting(source.metadata))
-    target.disposition = source.disposition
-
-
-def _lasting(metadata: dict[str, str]) -> dict[str, str]:
-    """Return the tags that stay true of the output."""
-    return {
-        key: value
-        for key, value in metadata.items()
-        if key.lower() not in _STALE and not key.upper().startswith(_STATISTICS)
-    }
+def _cover_packet(data: bytes, target: Stream) -> Packet:
+    packet: Packet = av.Packet(data)
+    packet.stream, packet.time_base = target, target.time_base or Fraction(1, av.time_base)
+    packet.pts = packet.dts = 0
+    packet.is_keyframe = True
+    return packet

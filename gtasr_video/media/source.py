@@ -35,6 +35,7 @@ _GENERATE_PTS: Final = 0x0001  # AVFMT_FLAG_GENPTS
 MAX_PIXELS: Final = 16384 * 16384
 _MOST_BOXES: Final = 10_000  # fragmented recordings have two a second
 _ADDRESS: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")  # pathlib makes one slash of two
+_STILLS: Final = {"mjpeg", "png", "bmp", "gif", "webp", "tiff"}
 _PLAYLISTS: Final = {
     b"#EXTM3U": "an HLS or M3U playlist",
     b"ffconcat version": "a concat script",
@@ -131,9 +132,14 @@ def file_url(path: Path) -> str:
     return f"file:{os.path.abspath(path)}"  # noqa: PTH100 - resolving links is not wanted
 
 
-def choose_video(container: InputContainer, path: Path) -> VideoStream:
-    """Return the first video stream that is not cover art. Raises InputError if there is none to decode."""
-    pictures = [s for s in container.streams.video if not is_cover(s)]
+def choose_video(container: InputContainer, path: Path, wanted: int | None = None) -> VideoStream:
+    """Return the video stream with the index `wanted`, by default the first that is no still.
+
+    Raises InputError if there is none to decode, UsageError if `wanted` is not the index of a video stream.
+    """
+    if wanted is not None:
+        return _asked_for(container, path, wanted)
+    pictures = sorted((s for s in container.streams.video if not is_cover(s)), key=_looks_still)
     if not pictures:
         if container.streams.audio:
             raise InputError(f"{path} holds sound but no picture")
@@ -142,6 +148,21 @@ def choose_video(container: InputContainer, path: Path) -> VideoStream:
         if stream.codec_context is not None:
             return stream
     raise InputError(f"{path}: there is no decoder for its video")
+
+
+def _asked_for(container: InputContainer, path: Path, wanted: int) -> VideoStream:
+    videos = {s.index: s for s in container.streams.video}
+    if wanted not in videos:
+        there = ", ".join(f"{i} ({codec_name(s)} {s.width}x{s.height})" for i, s in videos.items()) or "none"
+        raise UsageError(f"{path} has no video stream {wanted}; its video streams are {there}")
+    if videos[wanted].codec_context is None:
+        raise InputError(f"{path}: there is no decoder for its video stream {wanted}")
+    return videos[wanted]
+
+
+def _looks_still(stream: VideoStream) -> bool:
+    """Return whether `stream` is a single picture by its codec, such as a cover that is not marked as one."""
+    return codec_name(stream) in _STILLS and stream.frames <= 1
 
 
 def packets_of(container: InputContainer, streams: Sequence[Stream]) -> Iterator[Packet]:

@@ -34,14 +34,15 @@ class Writer:
 
     Frames must look like `spec` of this writer: the given one, but in the layout (and, from or to RGB, the colours)
     that the encoder takes. Every output frame keeps its pts and duration; with a source that was cut at its start,
-    time begins at the first frame. With `source`, its sound, subtitles, chapters and tags come along, interleaved
-    as the picture advances (`facts` says what became of each).
+    time begins at the first frame. With `source`, its sound, subtitles, covers, attachments, chapters
+    and tags come along, interleaved as the picture advances (`facts` says what became of each).
 
     The file is written as ``NAME.part.EXT`` and renamed when it is whole; leaving the ``with`` block by an
     exception throws it away. Opened, written and finished by one thread at a time.
 
-    Raises UsageError for a codec, option or extension that cannot be (before anything is written) and if `path`
-    is the source itself; OutputError if it exists and `overwrite` is False, or cannot be written.
+    Raises UsageError for a codec, option or extension that cannot be (before anything is written), if `path` is the
+    source itself, and if the source has streams that this container cannot hold but another could (the message names
+    both), unless `drop_unsupported`; OutputError if it exists and `overwrite` is False, or cannot be written.
 
     Example::
 
@@ -62,8 +63,10 @@ class Writer:
         *,
         source: Reader | None = None,
         overwrite: bool = False,
+        drop_unsupported: bool = False,
     ) -> None:
         self.path = Path(path)
+        self._drop_unsupported = drop_unsupported
         self._plan = plan(self.path, encoding or Encoding(), spec)
         self._source = source
         self._origin = source.origin_ticks if source is not None else 0
@@ -94,7 +97,13 @@ class Writer:
         """Open encoder and file and write the header, so that what cannot work fails before any work."""
         form, source = self._plan.container, self._source
         if source is not None:
-            self._side = SideStreams(source.path, source.stream_index, source.origin, source.cut_length)
+            self._side = SideStreams(
+                source.path,
+                source.stream_index,
+                source.origin,
+                source.cut_length,
+                drop_unsupported=self._drop_unsupported,
+            )
         container = av.open(
             file_url(self._target.part),
             mode="w",
@@ -121,6 +130,8 @@ class Writer:
             exact = math.lcm(self.spec.time_base.denominator, *rates)
             fits = exact <= _LARGEST_TIMESCALE
             options["movie_timescale"] = str(exact if fits else self.spec.time_base.denominator)
+            if self._side is not None and self._side.needs_free_tags(form):
+                options["movflags"] += "+use_metadata_tags"
         return options
 
     def _add_picture(self) -> Stream:

@@ -11,14 +11,20 @@ import av
 import numpy as np
 import pytest
 
+from gtasr_video.errors import UsageError, describe
 from gtasr_video.media import Encoding, Reader, Writer
 from tests.clips import Picture, Sound, join, make_clip, phone_times, picture_of, sound_of, times, truncate
 
 TB = Fraction(1, 12800)
 
 
-def copy(source: Path, target: Path, encoding: Encoding | None = None, **window: Any) -> dict[str, Any]:
-    with Reader(source, **window) as reader, Writer(target, reader.spec, encoding, source=reader) as writer:
+def copy(
+    source: Path, target: Path, encoding: Encoding | None = None, *, drop_unsupported: bool = False, **window: Any
+) -> dict[str, Any]:
+    with (
+        Reader(source, **window) as reader,
+        Writer(target, reader.spec, encoding, source=reader, drop_unsupported=drop_unsupported) as writer,
+    ):
         assert writer.spec.layout == reader.spec.layout
         for frame in reader:
             writer.write(frame)
@@ -257,12 +263,17 @@ def test_matroska_keeps_subtitles_and_attachments(tmp_path: Path) -> None:
         assert after.streams.attachments[0].name == "font.ttf"
 
 
-def test_what_cannot_be_carried_is_told(tmp_path: Path) -> None:
-    facts = copy(with_extras(tmp_path / "in.mkv"), tmp_path / "out.mp4")
-    assert [s["action"] for s in facts["streams"]] == ["copied", "left out", "left out"]
+def test_what_cannot_be_carried_is_refused_or_told(tmp_path: Path) -> None:
+    source, target = with_extras(tmp_path / "in.mkv"), tmp_path / "out.mp4"
+    with pytest.raises(UsageError) as caught:
+        copy(source, target)
+    words = f"{source}: mp4 cannot hold attachment stream 3 (font.ttf); write .mkv, or use --drop-unsupported"
+    assert words in describe(caught.value)
+    assert not target.exists()
+    facts = copy(source, target, drop_unsupported=True)
+    assert [s["action"] for s in facts["streams"]] == ["copied", "converted", "left out"]
     assert [s["type"] for s in facts["streams"]] == ["audio", "subtitle", "attachment"]
-    assert len(facts["warnings"]) == 2
-    assert "subtitle stream 2 was left out: mp4 cannot hold subrip" in facts["warnings"]
+    assert facts["warnings"] == ["attachment stream 3 was left out: mp4 cannot hold attachments"]
 
 
 def test_a_cover_is_carried_where_it_can_be(tmp_path: Path) -> None:
@@ -287,7 +298,8 @@ def test_a_cover_is_carried_where_it_can_be(tmp_path: Path) -> None:
         assert after.streams.video[1].disposition & av.stream.Disposition.attached_pic
         data = [[bytes(p) for p in c.demux(c.streams.video[1]) if p.size] for c in (before, after)]
     assert data[0] == data[1]
-    assert copy(source, tmp_path / "out.webm", Encoding(preset="8"))["warnings"]
+    with pytest.raises(UsageError, match=r"webm cannot hold cover stream 1 \(mjpeg\); write .mp4, .m4v, .mkv"):
+        copy(source, tmp_path / "out.webm", Encoding(preset="8"))
 
 
 # --- damage ---------------------------------------------------------------------------------------------------------
