@@ -9,6 +9,12 @@ import torch
 
 from gtasr_video.errors import DeviceError
 
+# What libraries beneath torch say instead of raising OutOfMemoryError; the last two are oneDNN's words on a CPU.
+_EXHAUSTED = (
+    *("can't allocate memory", "out of memory", "CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED"),
+    *("could not create a primitive", "could not create a memory"),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Device:
@@ -74,3 +80,43 @@ def cpu_has_bf16() -> bool:
     except OSError:
         return False
     return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def free_memory(device: torch.device) -> int:
+    """Return the bytes that can still be taken on `device`; on a CPU within what the machine and its cgroup allow."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free) + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    known = [_meminfo("MemAvailable"), _cgroup_free()]
+    return min((value for value in known if value is not None), default=1 << 62)
+
+
+def release_memory(device: torch.device) -> None:
+    """Give back what torch holds for later on `device`, so that it can be taken in other sizes."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether `error` says that memory is exhausted, in any of the words torch has for it."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _EXHAUSTED)
+
+
+def _meminfo(name: str) -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None)
+
+
+def _cgroup_free(root: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Return what a version 2 cgroup leaves free, file cache that can be dropped included; None without a limit."""
+    try:
+        limit, used = ((root / name).read_text(encoding="utf-8").strip() for name in ("memory.max", "memory.current"))
+        stat = dict(line.split() for line in (root / "memory.stat").read_text(encoding="utf-8").splitlines())
+    except (OSError, ValueError):
+        return None
+    return None if limit == "max" else int(limit) - int(used) + int(stat.get("inactive_file", 0))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gtasr_video.frames import ColorSpec, Frame, PixelLayout, VideoSpec
 from gtasr_video.media.memory import MemoryReader
@@ -75,6 +75,32 @@ class NotANumber(Nearest):
         if len(self.seen) == self.number:
             y[0, 1, 0, 0] = torch.nan
         return y, state
+
+
+class Fragile(nn.Module):
+    """Half of each frame is the frame before; in anything but float32 the frames of these ages break, state and all.
+
+    `broken` is what comes out of them: NaN, infinity, or -1 for black.
+    """
+
+    def __init__(self, ages: Iterable[int] = (), broken: float = torch.nan, cure: bool = True) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1), requires_grad=False)
+        self.ages, self.broken, self.cure = frozenset(ages), broken, cure
+
+    @property
+    def facts(self) -> ModelFacts:
+        return ModelFacts("fragile", 1, 1, 0)
+
+    def initial(self, batch: int, height: int, width: int) -> State:
+        empty = torch.empty(0)
+        zeros = torch.zeros(batch, 3, height, width)
+        return State(empty, empty, zeros, empty, empty, torch.zeros(batch, dtype=torch.int64))
+
+    def step(self, x: Tensor, state: State, *, seed: int = 0) -> tuple[Tensor, State]:
+        fails = int(state.age) in self.ages and not (self.cure and self.weight.dtype is torch.float32)
+        y = torch.full_like(x, self.broken) if fails else (x + state.frame) / 2
+        return y, state._replace(frame=y.clone() if fails else x, age=state.age + 1)
 
 
 class Remembers(Nearest):

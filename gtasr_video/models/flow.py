@@ -21,6 +21,7 @@ from gtasr_video.ops.warp import warp
 BLOCK = 8  # LR pixels along one side
 COARSE = 4  # LR pixels along one side of a coarse pixel
 SEARCH = 4  # in coarse pixels: +-16 LR pixels a frame
+REACH = COARSE * SEARCH + 8  # no vector is longer than this in LR pixels, refinements and fractions included
 _ZERO_BIAS = 0.004  # mean difference a coarse pixel of motion must earn, in [-1, 1] luma: keeps flat ground still
 _ROUNDS = 2  # of the search for fractions
 _WINDOW = 5  # cells along one side from which a fraction is found

@@ -191,12 +191,15 @@ class GTASRVideo(nn.Module):
             age=torch.zeros(batch, dtype=torch.int64, device=weight.device),
         )
 
-    def observe(self, x: Tensor, state: State) -> Context:
-        """Compute what is known of frame x (B, 3, H, W) before any point of the path is looked at."""
+    def observe(self, x: Tensor, state: State, reference: Reference | None = None) -> Context:
+        """Compute what is known of frame x (B, 3, H, W) before any point of the path is looked at.
+
+        `reference` is given where `x` is a part of a larger frame, on whose whole it was found.
+        """
         cell, dtype = self.architecture.cell, self.dtype
         cells = F.pixel_unshuffle(x, cell).to(dtype)
         guide = self.guide(cells)
-        reference = find_reference(x, state.frame, state.age, cell)
+        reference = reference or find_reference(x, state.frame, state.age, cell)
         confidence = reference.confidence.to(dtype)
         output = move_picture(state.output.to(dtype), reference.motion, cell, self.scale)
         inner = move_features(state.features.to(dtype), reference.motion, cell)
@@ -283,12 +286,15 @@ class GTASRVideo(nn.Module):
         """
         context = self.observe(x, state)
         noise, drift = self.next_noise(x, state, context.reference, seed)
-        residual, features = self._descend(context, noise)
+        residual, features = self.descend(context, noise)
         following = self.advance(x, state._replace(noise=noise, drift=drift), context, residual, features)
         return context.yup + self.to_picture(residual).float(), following
 
-    def _descend(self, context: Context, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Evaluate the function at each of `steps` points of the path, each time from what came before."""
+    def descend(self, context: Context, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Evaluate the function at each of `steps` points of the path, each time from what came before.
+
+        Returns (f - yup as cells, trunk features), as `predict` does.
+        """
         fields = noise.chunk(self.steps, dim=1)
         residual: Tensor | None = None
         for k, tau in enumerate(self.path.descent(self.steps)):

@@ -30,6 +30,9 @@ _WEIGHTS: Final = {
     "rgb": (0.2126, 0.0722),
 }
 
+# Rows of full size beyond a band that its chroma filters look at, and more, so that it stays even.
+_BAND_MARGIN: Final = 16
+
 
 def yuv_to_rgb(planes: tuple[Tensor, ...], layout: PixelLayout, color: ColorSpec) -> Tensor:
     """Return (1, 3, H, W) float32 RGB, nominally in [0, 1], of integer `planes` (h, w) on any device.
@@ -80,6 +83,24 @@ def rgb_to_yuv(rgb: Tensor, layout: PixelLayout, color: ColorSpec) -> tuple[Tens
         difference = _reduced(channel - luma, layout, color)
         chroma.append(_quantised(difference.mul_(reach / (2 * (1 - weight))).add_(middle), layout))
     return (_quantised(luma.mul_(span).add_(low), layout), *chroma)
+
+
+def rgb_to_yuv_in_bands(rgb: Tensor, layout: PixelLayout, color: ColorSpec, rows: int = 256) -> tuple[Tensor, ...]:
+    """Return what `rgb_to_yuv` does, working on `rows` (even) rows at a time, so that little memory is needed beside.
+
+    `rgb` is in [-1, 1] here, and brought to [0, 1] band by band.
+    """
+    height, width = rgb.shape[-2:]
+    sizes = [layout.plane_size(i, width, height) for i in range(layout.planes)]
+    planes = tuple(torch.empty(size, dtype=layout.dtype, device=rgb.device) for size in sizes)
+    for first in range(0, height, rows):
+        last, top = min(height, first + rows), max(0, first - _BAND_MARGIN)
+        band = rgb[..., top : min(height, last + _BAND_MARGIN), :].add(1).mul_(0.5)
+        for index, part in enumerate(rgb_to_yuv(band, layout, color)):
+            down = layout.log2_chroma_h if index else 0
+            begin, end = first >> down, -(-last >> down)
+            planes[index][begin:end] = part[begin - (top >> down) : end - (top >> down)]
+    return planes
 
 
 def _luma_range(bits: int, full: bool) -> tuple[float, float]:

@@ -76,6 +76,7 @@ class Report:
     media_seconds         playing time of what was written
     fps                   frames_out / seconds
     model, scale, seed    what enlarged; device, dtype, backend: where, in which type, by which engine
+    tiles                 parts that frames were made in at the end, down x across; frames_redone: made again in float32
     input, output         facts of both files: path, size, codec, rate and what the reader and writer noticed
     stages                busy_s and wait_s of decode, upload, compute, download, encode
     limited_by            the stage that was at work longest
@@ -102,6 +103,8 @@ class Report:
     device: str
     dtype: str
     backend: str
+    tiles: str
+    frames_redone: int
     input: dict[str, Any]
     output: dict[str, Any]
     stages: dict[str, dict[str, float]]

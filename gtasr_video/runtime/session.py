@@ -17,11 +17,11 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Any
 
-import torch
-
+from gtasr_video.device import is_out_of_memory
 from gtasr_video.errors import DeviceError, InputError
 from gtasr_video.frames import Frame, FrameReader, FrameWriter, VideoSpec
 from gtasr_video.runtime.channels import Channel, Scope
+from gtasr_video.runtime.footprint import frame_bytes
 from gtasr_video.runtime.lanes import Lane, open_lane
 from gtasr_video.runtime.progress import Monitor
 from gtasr_video.runtime.report import Report, Stages, limiting, peak_rss_bytes
@@ -62,12 +62,6 @@ class Memory:
 def memory(source: VideoSpec, output: VideoSpec, queue: int = QUEUE) -> Memory:
     """Return the bound on the memory of frames in flight. The network's and the codecs' own come on top."""
     return Memory(queue + 3, queue + 3, frame_bytes(source), frame_bytes(output))
-
-
-def frame_bytes(spec: VideoSpec) -> int:
-    """Return the bytes of the planes of one frame."""
-    sizes = (spec.layout.plane_size(i, spec.width, spec.height) for i in range(spec.layout.planes))
-    return sum(h * w for h, w in sizes) * spec.layout.dtype.itemsize
 
 
 def run(
@@ -165,7 +159,7 @@ class _Session:
 
     def _upscale(self, lane: Lane, staged: Any, number: int) -> Any:
         try:
-            return lane.download(lane.compute(self.upscaler.step, lane.upload(staged)))
+            return lane.download(lane.compute(self.upscaler, lane.upload(staged)))
         except Exception as error:
             failure = _out_of_memory(error, self.reader.spec, self.upscaler) or error
             failure.add_note(f"while upscaling frame {number}")
@@ -221,6 +215,8 @@ class _Session:
             device=self.upscaler.device.name,
             dtype=str(self.upscaler.device.dtype).removeprefix("torch."),
             backend="torch",
+            tiles=str(self.upscaler.grid),
+            frames_redone=self.upscaler.redone,
             input=self.reader.facts(),
             output=self.writer.facts(),
             stages=asdict(self.stages),
@@ -231,8 +227,7 @@ class _Session:
 
 def _out_of_memory(error: Exception, spec: VideoSpec, upscaler: Upscaler) -> DeviceError | None:
     """Return `error` in our words if it says that memory is exhausted, else None."""
-    exhausted = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
-    if not exhausted:
+    if not is_out_of_memory(error):
         return None
     size = f"{spec.width}x{spec.height} frames x{upscaler.scale}"
     return DeviceError(f"not enough memory on {upscaler.device.name} for {size}; use a smaller --model or --scale")

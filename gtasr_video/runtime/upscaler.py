@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import logging
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -9,21 +11,33 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gtasr_video.device import Device, choose
+from gtasr_video.device import Device, choose, free_memory, is_out_of_memory, release_memory
 from gtasr_video.errors import ModelError, UsageError
 from gtasr_video.frames import Frame, VideoSpec
 from gtasr_video.models.facts import State, VideoModel
-from gtasr_video.ops.color import rgb_to_yuv, yuv_to_rgb
+from gtasr_video.ops.color import rgb_to_yuv, rgb_to_yuv_in_bands, yuv_to_rgb
+from gtasr_video.runtime.footprint import Fit, frame_bytes
+from gtasr_video.runtime.tiles import Grid, tiled
+
+log = logging.getLogger("gtasr_video")
+
+# Frames that a session holds on either side of a step.
+_WAITING = 8
+# In the network's range [-1, 1]. No picture brighter than the second comes out darker than the first.
+_BLACK, _DARK = -0.99, -0.95
 
 
 class Upscaled(NamedTuple):
-    """A larger frame, and a scalar bool tensor on its device: False if the network gave NaN or infinity.
+    """A larger frame, whether it is one, and what was remembered before it.
 
-    A flag rather than an error, since reading it makes the host wait for the device.
+    sound   scalar bool tensor on the frame's device: False if the network gave NaN, infinity or black for a picture
+            that is not black. A flag rather than an error, since reading it makes the host wait for the device
+    before  the state before this frame, to make it again from
     """
 
     frame: Frame
-    finite: Tensor
+    sound: Tensor
+    before: State
 
 
 class Upscaler:
@@ -36,6 +50,9 @@ class Upscaler:
     model   any `VideoModel`; a module is moved to the device, in the fastest type both allow
     device  a `Device` from `gtasr_video.device.choose`, its name (``cuda:1``), or None for the best there is
     seed    of the network's noise; the same input, seed and device give the same output
+
+    Frames too large for the free memory are made in parts (`grid`), which gives the same picture; where memory runs out
+    all the same, in smaller ones. A frame that comes out as NaN or black is made again in float32 (`redone` counts).
 
     Not for several threads at once. Example::
 
@@ -53,6 +70,10 @@ class Upscaler:
         self._spec: VideoSpec | None = None
         self._output: VideoSpec | None = None
         self._state: State | None = None
+        self._fit: Fit | None = None
+        self._careful: Any = None
+        self.grid = Grid()
+        self.redone = 0
 
     @property
     def scale(self) -> int:
@@ -77,16 +98,29 @@ class Upscaler:
         if (wanted.width, wanted.height) != (width, height):
             raise UsageError(f"output of {wanted.width}x{wanted.height} is not the {width}x{height} that will come out")
         self._spec, self._output, self._state = spec, wanted, None
+        self._fit = self._fitting(spec)
+        self.grid = self._fit.first(self._free(spec, wanted))
+        if self.grid != Grid():
+            log.info("memory: frames are made in %s parts", self.grid)
         return wanted
+
+    def _fitting(self, spec: VideoSpec) -> Fit:
+        multiple = self.model.facts.multiple_of
+        return Fit(self.model, spec.height + -spec.height % multiple, spec.width + -spec.width % multiple)
+
+    def _free(self, spec: VideoSpec, output: VideoSpec) -> int:
+        """Bytes a step may take: what is free, less the frames that wait on either side of it."""
+        return free_memory(self.device.torch_device) - _WAITING * (frame_bytes(spec) + frame_bytes(output))
 
     def push(self, frame: Frame) -> list[Frame]:
         """Return the frames that can be given out after `frame`: for the causal networks here, exactly one.
 
         Planes come back on the upscaler's device. Raises UsageError before `start`, or if `frame` does not look like
-        the stream's frames; ModelError if the network gives NaN or infinity.
+        the stream's frames; ModelError if the network gives NaN or black, and does so in float32 too.
         """
         result = self.step(frame)
-        check_finite(result.finite)
+        if not result.sound:
+            result = self.redo(frame, result.before)
         return [result.frame]
 
     def flush(self) -> list[Frame]:
@@ -109,32 +143,85 @@ class Upscaler:
             yield from self.push(frame)
         yield from self.flush()
 
-    @torch.inference_mode()
     def step(self, frame: Frame) -> Upscaled:
-        """Enlarge one frame as `push` does, but report a bad result as a flag instead of raising."""
+        """Enlarge one frame as `push` does, but report a bad result as a flag instead of making it again.
+
+        Where memory runs out the frame is cut into smaller parts and made again from the same state.
+        """
+        return self._step(frame, None)
+
+    def redo(self, frame: Frame, before: State) -> Upscaled:
+        """Enlarge `frame` again in float32 from the state `before` it, and go on from there.
+
+        Raises ModelError where float32 is what it was made in, or is of no help; waits for the device.
+        """
+        if self.device.dtype is torch.float32 or not isinstance(self.model, nn.Module):
+            raise ModelError(_UNSOUND)
+        if self._careful is None:
+            self._careful = copy.deepcopy(self.model).float()
+        self._state = before
+        result = self._step(frame, self._careful)
+        if not result.sound:
+            raise ModelError(_UNSOUND)
+        self.redone += 1
+        log.warning("the frame at tick %d came out as NaN or black; it was made again in float32", frame.pts)
+        return result
+
+    @torch.inference_mode()
+    def _step(self, frame: Frame, careful: VideoModel | None) -> Upscaled:
         if self._spec is None or self._output is None:
             raise UsageError("this upscaler does not know its frames yet; call start(spec) first")
         _check_shape(frame, self._spec)
+        x = self._picture(frame)
+        before = self._state
+        if before is None or frame.cut:
+            before = self.model.initial(1, *x.shape[-2:])
+        while True:
+            try:
+                return self._enlarge(frame, x, before, careful or self.model)
+            except Exception as error:
+                if not is_out_of_memory(error) or not self._shrink():
+                    raise
+            # Outside the handler: there the error still holds what lived when it struck.
+            release_memory(self.device.torch_device)
+
+    def _picture(self, frame: Frame) -> Tensor:
+        """Return the frame as the network takes it."""
+        assert self._spec is not None
         planes = tuple(p.to(self.device.torch_device, non_blocking=True) for p in frame.planes)
         rgb = yuv_to_rgb(planes, self._spec.layout, self._spec.color)
-        enlarged = self._enlarge(rgb.mul(2).sub_(1), cut=frame.cut)
-        finite = torch.isfinite(enlarged.sum())
-        out = rgb_to_yuv(enlarged.add(1).mul_(0.5), self._output.layout, self._output.color)
-        return Upscaled(Frame(out, frame.pts, frame.duration, frame.cut), finite)
+        return _pad(rgb.mul_(2).sub_(1), self.model.facts.multiple_of)
 
-    def _enlarge(self, x: Tensor, *, cut: bool) -> Tensor:
-        height, width = x.shape[-2:]
-        padded = _pad(x, self.model.facts.multiple_of)
-        if self._state is None or cut:
-            self._state = self.model.initial(1, *padded.shape[-2:])
-        y, self._state = self.model.step(padded, self._state, seed=self.seed)
-        return y[..., : height * self.scale, : width * self.scale]
+    def _enlarge(self, frame: Frame, x: Tensor, before: State, model: VideoModel) -> Upscaled:
+        assert self._spec is not None and self._output is not None
+        whole = self.grid.rows * self.grid.columns == 1
+        runs = model if whole else tiled(model, self.grid) or model
+        y, state = runs.step(x, before, seed=self.seed)
+        y = y[..., : self._spec.height * self.scale, : self._spec.width * self.scale]
+        sound = _is_sound(x, y)
+        layout, color = self._output.layout, self._output.color
+        planes = rgb_to_yuv(y.add_(1).mul_(0.5), layout, color) if whole else rgb_to_yuv_in_bands(y, layout, color)
+        self._state = state  # only now: what failed on the way is made again from the state before
+        return Upscaled(Frame(planes, frame.pts, frame.duration, frame.cut), sound, before)
+
+    def _shrink(self) -> bool:
+        """Choose smaller parts from here on; returns False if there are none."""
+        assert self._fit is not None
+        finer = self._fit.finer(self.grid)
+        if finer is None:
+            return False
+        log.warning("not enough memory on %s: frames are made in %s parts from here on", self.device.name, finer)
+        self.grid = finer
+        return True
 
 
-def check_finite(finite: Tensor) -> None:
-    """Raise ModelError if `finite` is False; waits for the device."""
-    if not finite:
-        raise ModelError("the network gave NaN or infinity instead of a picture; try --set dtype=float32")
+_UNSOUND = "the network gave NaN or infinity or black instead of a picture, in float32 too; its weights may be damaged"
+
+
+def _is_sound(x: Tensor, y: Tensor) -> Tensor:
+    """Return whether enlarged `y` is a picture, as far as the mean tells: NaN and infinity travel into it."""
+    mean = y.mean()
+    return torch.isfinite(mean) & ((mean > _BLACK) | (x.mean() < _DARK))
 
 
 def _check_shape(frame: Frame, spec: VideoSpec) -> None:

@@ -70,7 +70,7 @@ class SimulatedDevice:
         self._priority = priority
         self._random = random.Random(seed)
         self._fail_on, self._left = fail_on, fail_at
-        self._broken: DeviceError | None = None
+        self._broken: Exception | None = None
         self._lock = threading.RLock()
 
     def stream(self, name: str) -> SimulatedStream:
@@ -137,4 +137,4 @@ class SimulatedDevice:
         try:
             work()
         except Exception as error:
-            self._broken = DeviceError(str(error))
+            self._broken = error

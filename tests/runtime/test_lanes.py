@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import pytest
 import torch
 
+from gtasr_video.device import Device
 from gtasr_video.errors import ModelError
 from gtasr_video.frames import Frame, PixelLayout, VideoSpec
 from gtasr_video.media import MemoryReader, MemoryWriter
@@ -28,13 +29,14 @@ ORDERS = list(itertools.permutations(STREAMS))
 def run(
     device: SimulatedDevice,
     monkeypatch: pytest.MonkeyPatch,
-    model: fakes.Nearest,
+    model: fakes.Nearest | fakes.Fragile,
     count: int = 30,
     *,
     slots: int = 3,
     of: VideoSpec | None = None,
     writer: MemoryWriter | None = None,
     frames: Sequence[Frame] | None = None,
+    on: Device | str = "cpu",
 ) -> tuple[MemoryWriter, Report]:
     """Run a whole session over the simulated device."""
 
@@ -46,8 +48,8 @@ def run(
     monkeypatch.setattr(session, "open_lane", open_lane)
     of = of or fakes.spec()
     reader = MemoryReader(list(fakes.frames(of, count)) if frames is None else frames, of)
-    writer = writer or Copies(of.scaled(model.scale))
-    report = session.run(reader, Upscaler(model, device="cpu"), writer, queue=slots)
+    writer = writer or Copies(of.scaled(model.facts.scale))
+    report = session.run(reader, Upscaler(model, device=on), writer, queue=slots)
     return writer, report
 
 
@@ -102,7 +104,6 @@ class Unordered(SimulatedDevice):
     [
         ("compute", ("compute", "copy out", "copy in")),  # computes on a frame that is not there yet
         ("copy out", ("copy out", "copy in", "compute")),  # fetches a result that is not there yet
-        ("copy in", ("copy in", "compute", "copy out")),  # overwrites a frame that is still computed on
     ],
 )
 def test_the_simulation_catches_a_missing_event(
@@ -128,7 +129,7 @@ def test_memory_is_allocated_once_and_is_what_the_slots_say(monkeypatch: pytest.
     frame_in, frame_out = session.frame_bytes(fakes.spec()), session.frame_bytes(fakes.spec().scaled(2))
     flag = 1
     assert device.host_bytes == 3 * (frame_in + flag) + 3 * (frame_out + flag)
-    assert device.device_bytes == 2 * (frame_in + flag) + 2 * (frame_out + flag)
+    assert device.device_bytes == 4 * (frame_in + flag) + 2 * (frame_out + flag)
 
 
 def test_a_slow_encoder_holds_the_host_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,6 +175,36 @@ def test_nan_is_reported_although_it_is_learned_late(number: int, monkeypatch: p
     assert_no_threads()
 
 
+BF16 = Device(torch.device("cpu"), torch.bfloat16, "for a test")
+MOVING = [fakes.picture(fakes.spec(), n, 40 * n, 40, cut=n in (0, 12)) for n in range(20)]
+
+
+def unbroken() -> list[Frame]:
+    return list(Upscaler(fakes.Fragile(), device=BF16)(MOVING, spec=fakes.spec()))
+
+
+@pytest.mark.parametrize("ages", [(0,), (4,), (3, 4, 7), (11,)], ids=str)
+@pytest.mark.parametrize("order", [ORDERS[0], ORDERS[3], None], ids=str)
+@pytest.mark.parametrize("slots", [1, 4])
+def test_a_broken_frame_is_made_again_and_all_behind_it_from_its_state(
+    ages: tuple[int, ...], order: tuple[str, ...] | None, slots: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device, model = SimulatedDevice(order, seed=len(ages)), fakes.Fragile(ages)
+    writer, report = run(device, monkeypatch, model, frames=MOVING, slots=slots, on=BF16)
+    assert_equal(writer.frames, unbroken())
+    # Ages 0 to 7 come by again after the cut at frame 12.
+    assert report.frames_redone == sum(1 + (age < 8) for age in ages)
+    assert_no_threads()
+
+
+def test_a_frame_that_float32_cannot_make_either_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = fakes.Fragile((5,), cure=False)
+    with pytest.raises(ModelError, match="in float32 too") as caught:
+        run(SimulatedDevice(ORDERS[2]), monkeypatch, model, frames=MOVING, on=BF16)
+    assert caught.value.__notes__ == ["while encoding frame 6"]
+    assert_no_threads()
+
+
 def test_an_error_in_the_encoder_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     class Full(Copies):
         def write(self, frame: Frame) -> None:
@@ -200,7 +231,7 @@ def test_the_cpu_lane_hands_the_frame_through() -> None:
     upscaler.start(fakes.spec())
     with CpuLane(stages) as lane:
         assert lane.upload(lane.stage(frame)) is frame
-        with lane.collect(lane.download(lane.compute(upscaler.step, frame))) as out:
+        with lane.collect(lane.download(lane.compute(upscaler, frame))) as out:
             assert_equal([out], [frame])
     assert stages.compute.busy_s > 0
 

@@ -174,6 +174,26 @@ def test_a_network_that_gives_nan_is_an_error(value: float) -> None:
         started(Broken(1)).push(next(fakes.frames(fakes.spec(), 1)))
 
 
+BF16 = Device(torch.device("cpu"), torch.bfloat16, "for a test")
+
+
+@pytest.mark.parametrize("broken", [torch.nan, torch.inf, -1.0], ids=["nan", "infinity", "black"])
+def test_a_broken_frame_is_made_again_in_float32_from_the_state_before_it(broken: float) -> None:
+    of = fakes.spec()
+    frames = [fakes.picture(of, n, 40 * n, 40, cut=n == 0) for n in range(8)]
+    whole = list(Upscaler(fakes.Fragile(), device=BF16)(frames, spec=of))
+    fragile = Upscaler(fakes.Fragile((0, 3, 4), broken), device=BF16)
+    for one, other in zip(fragile(frames, spec=of), whole, strict=True):
+        assert all(torch.equal(p, q) for p, q in zip(one.planes, other.planes, strict=True))
+    assert fragile.redone == 3
+
+
+def test_a_black_picture_may_come_out_black() -> None:
+    of = fakes.spec(8, 8, fakes.YUV444)
+    black = Frame(tuple(torch.full((8, 8), v, dtype=torch.uint8) for v in (16, 128, 128)), 0)
+    started(fakes.Nearest(1), of).push(black)
+
+
 def test_a_module_is_moved_to_the_device_in_a_type_it_allows() -> None:
     bf16 = Device(torch.device("cpu"), torch.bfloat16, "asked for")
     upscaler = Upscaler(Bicubic(2), device=bf16)

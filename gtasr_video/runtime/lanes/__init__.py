@@ -12,7 +12,6 @@ events and never for the host; pinned host memory goes round in two rings, and a
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -22,9 +21,17 @@ import torch
 from gtasr_video.frames import Frame, VideoSpec
 from gtasr_video.runtime.channels import Scope
 from gtasr_video.runtime.report import Stages
-from gtasr_video.runtime.upscaler import Upscaled, check_finite
+from gtasr_video.runtime.upscaler import Upscaled
 
-Work = Callable[[Frame], Upscaled]
+
+class Work(Protocol):
+    """What a lane asks of an upscaler."""
+
+    def step(self, frame: Frame) -> Upscaled:
+        """Enlarge the next frame."""
+
+    def redo(self, frame: Frame, before: Any) -> Upscaled:
+        """Enlarge it again, more carefully, from the state `before` it. Raises ModelError if that is no help."""
 
 
 class Lane(Protocol):
@@ -37,13 +44,13 @@ class Lane(Protocol):
         """Send it there."""
 
     def compute(self, work: Work, uploaded: Any) -> Any:
-        """Run `work` on it there."""
+        """Run `work` on it there. What comes out unsound is made again, at once or in `collect`."""
 
     def download(self, computed: Any) -> Any:
-        """Send the result back. Raises ModelError for NaN, at once or in `collect`."""
+        """Send the result back."""
 
     def collect(self, pending: Any) -> AbstractContextManager[Frame]:
-        """Give the result as a frame on the host, valid inside the block."""
+        """Give the result as a frame on the host, valid inside the block. Raises ModelError if there is none."""
 
     def __enter__(self) -> Self: ...
 
@@ -66,16 +73,15 @@ class CpuLane:
         """Return `staged`."""
         return staged
 
-    def compute(self, work: Work, uploaded: Frame) -> Upscaled:
-        """Return ``work(uploaded)``."""
+    def compute(self, work: Work, uploaded: Frame) -> Frame:
+        """Return ``work.step(uploaded)``, or what making it again gives. Raises ModelError."""
         with self._stages.compute.busy():
-            return work(uploaded)
+            result = work.step(uploaded)
+            return result.frame if result.sound else work.redo(uploaded, result.before).frame
 
-    def download(self, computed: Upscaled) -> Frame:
-        """Return the frame. Raises ModelError for NaN."""
-        with self._stages.download.busy():
-            check_finite(computed.finite)
-            return computed.frame
+    def download(self, computed: Frame) -> Frame:
+        """Return `computed`."""
+        return computed
 
     def collect(self, pending: Frame) -> AbstractContextManager[Frame]:
         """Return `pending` as a context manager."""

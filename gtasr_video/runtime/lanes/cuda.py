@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import cycle
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -16,7 +19,7 @@ from gtasr_video.frames import Frame, VideoSpec
 from gtasr_video.runtime.channels import Channel, Scope
 from gtasr_video.runtime.lanes import Work
 from gtasr_video.runtime.report import Stages
-from gtasr_video.runtime.upscaler import check_finite
+from gtasr_video.runtime.upscaler import Upscaled
 
 
 class Event(Protocol):
@@ -63,37 +66,50 @@ class _Planes:
     """Fixed memory for one frame, and when the device is through with what it last did to it."""
 
     planes: tuple[Tensor, ...]
-    finite: Tensor
+    sound: Tensor
     free: Event | None = None
 
     def copy_from(self, planes: tuple[Tensor, ...]) -> None:
         for target, source in zip(self.planes, planes, strict=True):
             target.copy_(source, non_blocking=True)
 
+    def take(self, result: Upscaled) -> None:
+        self.copy_from(result.frame.planes)
+        self.sound.copy_(result.sound, non_blocking=True)
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(eq=False, slots=True)
 class _Travelling:
-    """A frame on its way: its times, where it lies, and (begin, end) events of each stage behind it."""
+    """A frame on its way: its times, where it lies now, and (begin, end) events of each stage behind it.
+
+    Until it is collected its `source` on the device and the state `before` it are kept, to make it again from.
+    """
 
     pts: int
     duration: int
     cut: bool
     place: _Planes
-    spans: tuple[tuple[Event, Event], ...] = ()
+    spans: list[tuple[Event, Event]] = field(default_factory=list)
+    source: _Planes | None = None
+    before: Any = None
+    work: Work | None = None
 
     @property
     def ready(self) -> Event:
         return self.spans[-1][1]
 
-    def frame(self) -> Frame:
-        return Frame(self.place.planes, self.pts, self.duration, self.cut)
+    def frame(self, place: _Planes) -> Frame:
+        return Frame(place.planes, self.pts, self.duration, self.cut)
 
 
 class CudaLane:
     """The lane to a device that works on its own while the host goes on.
 
     `slots` pinned frames go round on each side. `source` and `output` fix all shapes, so device memory is
-    allocated once: two frames in, two out, and nothing needs ``record_stream``.
+    allocated once: as many frames in as can be under way, two out, and nothing needs ``record_stream``.
+
+    The host learns late whether a picture came out sound. If one did not, `collect` stops the device, makes that frame
+    again from the state before it, and then those behind it, whose state came from it.
     """
 
     def __init__(
@@ -108,8 +124,12 @@ class CudaLane:
         for _ in range(slots):
             self._staging.put(_allocate(device.on_host, source))
             self._landing.put(_allocate(device.on_host, output))
-        self._inputs = cycle([_allocate(device.on_device, source) for _ in range(2)])
+        # One more than can land: so there is always a free one, and nothing waits for it.
+        self._inputs = deque(_allocate(device.on_device, source) for _ in range(slots + 1))
         self._outputs = cycle([_allocate(device.on_device, output) for _ in range(2)])
+        self._under_way: deque[_Travelling] = deque()
+        # Held while work is queued, and while frames are made again: the two must not mix.
+        self._queueing = threading.Lock()
 
     def stage(self, frame: Frame) -> _Travelling:
         """Copy `frame` into a pinned slot, waiting for a free one."""
@@ -123,52 +143,77 @@ class CudaLane:
 
     def upload(self, staged: _Travelling) -> _Travelling:
         """Queue the copy to the device. The slot goes back to its ring at once, with the event that frees it."""
-        target, slot = next(self._inputs), staged.place
-        span = self._queue(self._copy_in, target.free, lambda: target.copy_from(slot.planes))
+        target, slot = self._inputs.popleft(), staged.place
+        span = self._queue(self._copy_in, None, lambda: target.copy_from(slot.planes))
         slot.free = span[1]
         self._staging.put(slot)
-        return replace(staged, place=target, spans=(span,))
+        staged.place = staged.source = target
+        staged.spans.append(span)
+        return staged
 
     def compute(self, work: Work, uploaded: _Travelling) -> _Travelling:
-        """Queue `work`, and the copy of its result into fixed memory, behind the upload."""
-        target = next(self._outputs)
-        self._compute.wait(uploaded.ready)
+        """Queue a step of `work`, and the copy of its result into fixed memory, behind the upload."""
+        target, source = next(self._outputs), uploaded.place
 
         def run() -> None:
-            result = work(uploaded.frame())
-            target.copy_from(result.frame.planes)
-            target.finite.copy_(result.finite, non_blocking=True)
+            result = work.step(uploaded.frame(source))
+            uploaded.before = result.before
+            target.take(result)
 
-        span = self._queue(self._compute, target.free, run)
-        uploaded.place.free = span[1]
-        return replace(uploaded, place=target, spans=(*uploaded.spans, span))
+        with self._queueing:
+            self._compute.wait(uploaded.ready)
+            uploaded.spans.append(self._queue(self._compute, target.free, run))
+            uploaded.place, uploaded.work = target, work
+            self._under_way.append(uploaded)
+        return uploaded
 
     def download(self, computed: _Travelling) -> _Travelling:
         """Queue the copy into a pinned slot, waiting for a free one: this is what holds the host back."""
         with self._stages.download.waiting():
             slot = self._landing.get()
-        source = computed.place
-        self._copy_out.wait(computed.ready)
+        with self._queueing:
+            source = computed.place
+            self._copy_out.wait(computed.ready)
 
-        def run() -> None:
-            slot.copy_from(source.planes)
-            slot.finite.copy_(source.finite, non_blocking=True)
+            def run() -> None:
+                slot.copy_from(source.planes)
+                slot.sound.copy_(source.sound, non_blocking=True)
 
-        span = self._queue(self._copy_out, None, run)
-        source.free = span[1]
-        return replace(computed, place=slot, spans=(*computed.spans, span))
+            span = self._queue(self._copy_out, None, run)
+            source.free = span[1]
+            computed.place = slot
+            computed.spans.append(span)
+        return computed
 
     @contextmanager
     def collect(self, pending: _Travelling) -> Iterator[Frame]:
-        """Wait for the copy and lend the frame; the slot is free after the block. Raises ModelError for NaN."""
+        """Wait for the copy and lend the frame; the slot is free after the block. Raises ModelError for no picture."""
         with self._stages.encode.waiting():
             pending.ready.synchronize()
         stages = (self._stages.upload, self._stages.compute, self._stages.download)
         for stage, (begin, end) in zip(stages, pending.spans, strict=True):
             stage.busy_s += end.seconds_since(begin)
-        check_finite(pending.place.finite)
-        yield pending.frame()
+        if not pending.place.sound:
+            self._make_again()
+        with self._queueing:
+            first = self._under_way.popleft()
+        assert first is pending and pending.source is not None
+        self._inputs.append(pending.source)
+        pending.source = pending.before = None
+        yield pending.frame(pending.place)
         self._landing.put(pending.place)
+
+    def _make_again(self) -> None:
+        """Make the oldest frame under way again with care, then those behind it as usual, each into where it lies now.
+
+        The one that the calling thread has not sent back yet lies on the device, all others in their landing slots.
+        """
+        with self._queueing:
+            self._device.synchronize()
+            for number, flight in enumerate(self._under_way):
+                self._compute.launch(partial(_again, flight, number == 0))
+                # Waiting here also brings the error of the device, or that the network cannot do better.
+                self._compute.record().synchronize()
 
     @staticmethod
     def _queue(stream: Stream, after: Event | None, work: Callable[[], None]) -> tuple[Event, Event]:
@@ -186,6 +231,15 @@ class CudaLane:
     ) -> None:
         # Memory must not be given back while copies that were queued still use it.
         self._device.synchronize()
+
+
+def _again(flight: _Travelling, carefully: bool) -> None:
+    """Make a frame again; behind the first each begins from the state that the one before it left."""
+    assert flight.source is not None and flight.work is not None
+    frame = flight.frame(flight.source)
+    result = flight.work.redo(frame, flight.before) if carefully else flight.work.step(frame)
+    flight.before = result.before
+    flight.place.take(result)
 
 
 def _allocate(new: Callable[[tuple[int, ...], torch.dtype], Tensor], spec: VideoSpec) -> _Planes:
