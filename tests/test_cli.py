@@ -324,8 +324,8 @@ def test_scales_that_restore_and_that_are_composed(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--scale", "3"), "own.safetensors: no weights for scale 3 (it has 1, 2, 4, 8)"),
-        (("--scale", "0"), "own.safetensors: no weights for scale 0 (it has 1, 2, 4, 8)"),
+        (("--scale", "5"), "own.safetensors: no weights for scale 5 (it has 1, 2, 3, 4, 8)"),
+        (("--scale", "0"), "own.safetensors: no weights for scale 0 (it has 1, 2, 3, 4, 8)"),
         (("--steps", "9"), "own.safetensors: a path of 4 steps allows 1 to 4 of them at inference, not 9"),
         (("--model", "bicubic", "--steps", "2"), "bicubic has no path to take 2 steps on; leave out --steps"),
     ],

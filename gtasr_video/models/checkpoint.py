@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,9 @@ from gtasr_video.errors import ModelError
 from gtasr_video.models.consistency import Path as ConsistencyPath
 from gtasr_video.models.facts import VideoModel
 from gtasr_video.models.gtasr import TIERS, Architecture, GTASRVideo
+from gtasr_video.models.rescale import with_scales
+
+log = logging.getLogger("gtasr_video")
 
 FORMAT = "gtasr-video 1"
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
@@ -120,29 +124,41 @@ def _card(path: Path, metadata: dict[str, str]) -> Card:
 def load_network(path: Path, scales: tuple[int, ...] | None = None) -> GTASRVideo:
     """Return the network in `path` in fp32, trainable, with the adapters for `scales` (all it has if None).
 
-    Raises ModelError if the file lacks one of them, or does not hold what its header says.
+    Where it was trained for x4 alone, adapters for x3 and x2 are derived from that one, and a line in the log says so.
+    Raises ModelError if the file has no weights for one of them, or does not hold what its header says.
     """
     tensors, metadata = read_tensors(path)
     card = _card(path, metadata)
     wanted = scales or card.scales
-    missing = [s for s in wanted if s not in card.scales]
-    if missing:
-        raise ModelError(f"{path}: no weights for scale {missing[0]} (it has {_listed(card.scales)})")
-    model = GTASRVideo(card.architecture, wanted, card.noise_scale)
+    derived = [s for s in wanted if s not in card.scales]
+    if impossible := [s for s in derived if s not in _derivable(card.scales)]:
+        raise ModelError(f"{path}: no weights for scale {impossible[0]} (it has {_listed(card.scales)})")
+    held = tuple(s for s in card.scales if s in wanted or (derived and s == card.scales[0]))
+    model = GTASRVideo(card.architecture, held, card.noise_scale)
     model.path = card.path
-    kept = {k: v.float() for k, v in tensors.items() if not _other_scale(k, wanted)}
+    kept = {k: v.float() for k, v in tensors.items() if not _other_scale(k, held)}
     try:
         model.load_state_dict(kept)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"{path}: its weights do not fit its header ({reason})") from error
+    if derived:
+        log.info("%s: the adapter for x%d is derived from that for x%d", path, derived[0], held[0])
+        model = with_scales(model, derived)
+    model.scale = wanted[0]
     return model
 
 
+def _derivable(scales: tuple[int, ...]) -> set[int]:
+    """Return the scales whose adapters can be had from the first of `scales`: smaller ones, but not 1, another task."""
+    return {s for s in (2, 3) if s < scales[0]}
+
+
 def _listed(scales: tuple[int, ...]) -> str:
-    """Return the scales that can be asked for: those of the weights, and 8 where 4 and 2 make it."""
-    composed = {8} if {2, 4} <= set(scales) else set()
-    return ", ".join(map(str, sorted({*scales, *composed})))
+    """Return the scales that can be asked for: those of the weights, what is derived, and 8 where 4 and 2 make it."""
+    single = {*scales, *_derivable(scales)}
+    composed = {8} if {2, 4} <= single else set()
+    return ", ".join(map(str, sorted(single | composed)))
 
 
 def _other_scale(name: str, wanted: tuple[int, ...]) -> bool:

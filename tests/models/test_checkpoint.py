@@ -10,6 +10,7 @@ from gtasr_video.errors import ModelError
 from gtasr_video.models import load_model, read_card, save_model
 from gtasr_video.models.checkpoint import load_network, sha256
 from gtasr_video.models.consistency import Path as ConsistencyPath
+from gtasr_video.models.rescale import with_scales
 from tests.models.networks import scene, tiny
 
 
@@ -44,9 +45,26 @@ def test_unknown_models_are_named(name: str, message: str) -> None:
 
 def test_a_missing_scale_is_named_with_those_there_are(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
-    save_model(path, tiny(scales=(4,)))
-    with pytest.raises(ModelError, match=r"no weights for scale 3 \(it has 4\)"):
-        load_model(str(path), scale=3)
+    save_model(path, tiny(scales=(2,)))
+    with pytest.raises(ModelError, match=r"no weights for scale 4 \(it has 2\)"):
+        load_model(str(path), scale=4)
+    with pytest.raises(ModelError, match=r"no weights for scale 1 \(it has 2\)"):
+        load_model(str(path), scale=1)
+
+
+@pytest.mark.parametrize("scale", [2, 3])
+def test_smaller_scales_are_derived_from_the_one_that_was_trained(scale: int, tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    trained = tiny(scales=(4,))
+    save_model(path, trained)
+    x = torch.rand(1, 3, 16, 16) * 2 - 1
+    found = load_model(str(path), scale=scale)
+    expected = with_scales(trained, (scale,))
+    expected.scale = scale
+    larger, _ = found.step(x, found.initial(1, 16, 16))
+    wanted, _ = expected.step(x, expected.initial(1, 16, 16))
+    assert larger.shape == (1, 3, 16 * scale, 16 * scale)
+    assert torch.allclose(larger, wanted, atol=1e-5)
 
 
 def test_foreign_and_broken_files_are_refused_in_one_line(tmp_path: Path) -> None:
