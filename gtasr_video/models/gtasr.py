@@ -191,10 +191,11 @@ class GTASRVideo(nn.Module):
             age=torch.zeros(batch, dtype=torch.int64, device=weight.device),
         )
 
-    def observe(self, x: Tensor, state: State, reference: Reference | None = None) -> Context:
+    def observe(self, x: Tensor, state: State, reference: Reference | None = None, *, enlarged: bool = True) -> Context:
         """Compute what is known of frame x (B, 3, H, W) before any point of the path is looked at.
 
-        `reference` is given where `x` is a part of a larger frame, on whose whole it was found.
+        `reference` is given where `x` is a part of a larger frame, on whose whole it was found. `enlarged` False
+        leaves `yup` empty, where nobody will look at it.
         """
         cell, dtype = self.architecture.cell, self.dtype
         cells = F.pixel_unshuffle(x, cell).to(dtype)
@@ -209,7 +210,8 @@ class GTASRVideo(nn.Module):
             + self.join_guide(guide)
             + self.adapter.reference(torch.cat([moved, confidence], dim=1))
         )
-        return Context(enlarge(x, self.scale), features, guide, reference)
+        yup = enlarge(x, self.scale) if enlarged else x.new_zeros(0)
+        return Context(yup, features, guide, reference)
 
     def predict(
         self, context: Context, state: Tensor | None, tau: Tensor, refinement: Refinement | None = None
@@ -284,11 +286,16 @@ class GTASRVideo(nn.Module):
         H and W must be multiples of ``facts.multiple_of``. The output is not clamped. At the first frame, and where
         x is a new scene, nothing of `state` but its shape has any influence.
         """
-        context = self.observe(x, state)
+        residual, following = self.step_in_cells(x, state, seed=seed)
+        return enlarge(x, self.scale) + self.to_picture(residual).float(), following
+
+    def step_in_cells(self, x: Tensor, state: State, *, seed: int = 0) -> tuple[Tensor, State]:
+        """Upscale one frame, but return only what it adds to bicubic, as cells (B, 3 (c s)^2, H/c, W/c); see `step`."""
+        context = self.observe(x, state, enlarged=False)
         noise, drift = self.next_noise(x, state, context.reference, seed)
         residual, features = self.descend(context, noise)
         following = self.advance(x, state._replace(noise=noise, drift=drift), context, residual, features)
-        return context.yup + self.to_picture(residual).float(), following
+        return residual, following
 
     def descend(self, context: Context, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Evaluate the function at each of `steps` points of the path, each time from what came before.

@@ -40,27 +40,22 @@ def yuv_to_rgb(planes: tuple[Tensor, ...], layout: PixelLayout, color: ColorSpec
     `layout` gives depth and subsampling, `color` matrix, range and chroma siting. Values beyond [0, 1] (super-white,
     chroma no display can show) are kept. Planar RGB (``gbrp``, planes G, B, R) is only scaled, grey is repeated.
     """
+    low, span = _luma_range(layout.bits, color.full_range)
     if layout.name.startswith("gbrp"):
-        low, span = _luma_range(layout.bits, color.full_range)
         channels = [planes[i].float().sub_(low).mul_(1 / span) for i in (2, 0, 1)]
         return torch.stack(channels)[None]
     height, width = planes[0].shape
-    out = torch.empty(1, 3, height, width, dtype=torch.float32, device=planes[0].device)
-    red, green, blue = out[0]
-    low, span = _luma_range(layout.bits, color.full_range)
     luma = planes[0].float().sub_(low).mul_(1 / span)
     if layout.planes == 1:
-        out[0] = luma
-        return out
+        return luma.expand(1, 3, height, width).contiguous()
     kr, kb = _WEIGHTS[color.matrix]
     middle, reach = _chroma_range(layout.bits, color.full_range)
     cb, cr = (_enlarged(p.float().sub_(middle).mul_(1 / reach), layout, color, height, width) for p in planes[1:])
-    torch.add(luma, cr, alpha=2 * (1 - kr), out=red)
-    torch.add(luma, cb, alpha=2 * (1 - kb), out=blue)
     kg = 1 - kr - kb
-    torch.add(luma, cr, alpha=-2 * (1 - kr) * kr / kg, out=green)
-    green.add_(cb, alpha=-2 * (1 - kb) * kb / kg)
-    return out
+    red = torch.add(luma, cr, alpha=2 * (1 - kr))
+    blue = torch.add(luma, cb, alpha=2 * (1 - kb))
+    green = torch.add(luma, cr, alpha=-2 * (1 - kr) * kr / kg).add_(cb, alpha=-2 * (1 - kb) * kb / kg)
+    return torch.stack((red, green, blue))[None]
 
 
 def rgb_to_yuv(rgb: Tensor, layout: PixelLayout, color: ColorSpec) -> tuple[Tensor, ...]:
@@ -72,17 +67,40 @@ def rgb_to_yuv(rgb: Tensor, layout: PixelLayout, color: ColorSpec) -> tuple[Tens
     red, green, blue = rgb.to(torch.float32, memory_format=torch.contiguous_format)[0]
     low, span = _luma_range(layout.bits, color.full_range)
     if layout.name.startswith("gbrp"):
-        return tuple(_quantised(plane.mul(span).add_(low), layout) for plane in (green, blue, red))
+        return tuple(quantised(plane.mul(span).add_(low), layout) for plane in (green, blue, red))
     kr, kb = _WEIGHTS[color.matrix]
     luma = (red * kr).add_(green, alpha=1 - kr - kb).add_(blue, alpha=kb)
     if layout.planes == 1:
-        return (_quantised(luma.mul_(span).add_(low), layout),)
+        return (quantised(luma.mul_(span).add_(low), layout),)
     middle, reach = _chroma_range(layout.bits, color.full_range)
     chroma = []
     for channel, weight in ((blue, kb), (red, kr)):
         difference = _reduced(channel - luma, layout, color)
-        chroma.append(_quantised(difference.mul_(reach / (2 * (1 - weight))).add_(middle), layout))
-    return (_quantised(luma.mul_(span).add_(low), layout), *chroma)
+        chroma.append(quantised(difference.mul_(reach / (2 * (1 - weight))).add_(middle), layout))
+    return (quantised(luma.mul_(span).add_(low), layout), *chroma)
+
+
+def codes_from_rgb(layout: PixelLayout, color: ColorSpec) -> tuple[Tensor, Tensor]:
+    """Return (matrix (P, 3), offset (P,)), float64, from RGB in [0, 1] to the codes of each plane before it is halved.
+
+    What `rgb_to_yuv` does to one pixel, for those who want to do it in another order.
+    """
+    low, span = _luma_range(layout.bits, color.full_range)
+    if layout.name.startswith("gbrp"):
+        return torch.eye(3, dtype=torch.float64)[[1, 2, 0]] * span, torch.full((3,), low, dtype=torch.float64)
+    kr, kb = _WEIGHTS[color.matrix]
+    luma = torch.tensor([kr, 1 - kr - kb, kb], dtype=torch.float64)
+    if layout.planes == 1:
+        return luma[None] * span, torch.tensor([low], dtype=torch.float64)
+    middle, reach = _chroma_range(layout.bits, color.full_range)
+    red, _, blue = torch.eye(3, dtype=torch.float64)
+    rows = [luma * span, (blue - luma) * (reach / (2 * (1 - kb))), (red - luma) * (reach / (2 * (1 - kr)))]
+    return torch.stack(rows), torch.tensor([low, middle, middle], dtype=torch.float64)
+
+
+def chroma_halving(rows: Tensor, color: ColorSpec) -> Tensor:
+    """Return `rows` (h, w) of a chroma plane at half the columns, filtered as `rgb_to_yuv` does."""
+    return (_reduce_cosited if _cosited(color)[0] else _reduce_between)(rows)
 
 
 def rgb_to_yuv_in_bands(rgb: Tensor, layout: PixelLayout, color: ColorSpec, rows: int = 256) -> tuple[Tensor, ...]:
@@ -113,9 +131,9 @@ def _chroma_range(bits: int, full: bool) -> tuple[float, float]:
     return float(1 << bits - 1), float((1 << bits) - 1) if full else float(224 << bits - 8)
 
 
-def _quantised(values: Tensor, layout: PixelLayout) -> Tensor:
-    """Return `values` (in codes; overwritten) rounded to the nearest code of `layout`."""
-    values.add_(0.5).clamp_(0, (1 << layout.bits) - 1)
+def quantised(values: Tensor, layout: PixelLayout) -> Tensor:
+    """Return `values` (in codes) rounded to the nearest code of `layout`, halves up."""
+    values = values.add(0.5).floor_().clamp_(0, (1 << layout.bits) - 1)
     if layout.dtype is torch.uint8:
         return values.to(torch.uint8)
     return values.to(torch.int32).to(torch.uint16)
@@ -144,13 +162,6 @@ def _reduced(plane: Tensor, layout: PixelLayout, color: ColorSpec) -> Tensor:
     return plane
 
 
-def _empty(plane: Tensor, width: int) -> Tensor:
-    """Return an empty (h, `width`) for `plane` (h, n) with its order in memory, so that columns stay fast to walk."""
-    if plane.stride(0) < plane.stride(1):
-        return plane.new_empty(width, plane.shape[0]).mT
-    return plane.new_empty(plane.shape[0], width)
-
-
 def _packed(plane: Tensor) -> Tensor:
     """Return `plane` without gaps in memory, in its own order."""
     return plane.mT.contiguous().mT if plane.stride(0) < plane.stride(1) else plane.contiguous()
@@ -174,13 +185,10 @@ def _mirrored(plane: Tensor, before: int, after: int, length: int) -> Tensor:
 def _enlarge_cosited(plane: Tensor, width: int) -> Tensor:
     """Double (h, n) to (h, `width`): sample k lies on pixel 2k."""
     padded = _mirrored(plane, 1, 2, width)
-    count = width // 2
-    out = _empty(plane, width)
-    out[:, 0::2] = plane
+    count = plane.shape[1]
     inner = padded[:, 1 : count + 1] + padded[:, 2 : count + 2]
     outer = padded[:, 0:count] + padded[:, 3 : count + 3]
-    out[:, 1::2] = inner.mul_(9 / 16).sub_(outer, alpha=1 / 16)
-    return out
+    return _interleaved(plane, inner.mul_(9 / 16).sub_(outer, alpha=1 / 16), width)
 
 
 def _reduce_cosited(plane: Tensor) -> Tensor:
@@ -198,23 +206,21 @@ def _reduce_cosited(plane: Tensor) -> Tensor:
 
 def _enlarge_between(plane: Tensor, width: int) -> Tensor:
     """Double (h, n) to (h, `width`): sample k lies between pixels 2k and 2k + 1."""
-    count = plane.shape[1]
-    slope = torch.zeros_like(plane)
-    if count > 1:
-        slope[:, 1:-1] = plane[:, 2:] - plane[:, :-2]
-        slope[:, 0], slope[:, -1] = plane[:, 1] - plane[:, 0], plane[:, -1] - plane[:, -2]
-    if width % 2:
-        slope[:, -1] = 0  # the last sample stands for one pixel alone
-    slope.mul_(1 / 8)
-    out = _empty(plane, width)
-    out[:, 0::2] = plane - slope
-    out[:, 1::2] = (plane + slope)[:, : width // 2]
-    return out
+    bordered = torch.cat([plane[:, :1], plane, plane[:, -1:]], dim=1)
+    slope = (bordered[:, 2:] - bordered[:, :-2]).mul_(1 / 8)
+    if width % 2:  # the last sample stands for one pixel alone
+        slope = torch.cat([slope[:, :-1], torch.zeros_like(slope[:, :1])], dim=1)
+    return _interleaved(plane - slope, plane + slope, width)
+
+
+def _interleaved(even: Tensor, odd: Tensor, width: int) -> Tensor:
+    """Return (h, `width`) whose columns are those of `even` and `odd` (h, n) in turn."""
+    return torch.stack((even, odd), dim=2).flatten(1)[:, :width]
 
 
 def _reduce_between(plane: Tensor) -> Tensor:
     """Halve (h, w): sample k is the mean of pixels 2k and 2k + 1."""
     even, odd = plane[:, 0::2], plane[:, 1::2]
-    out = even.clone()
-    out[:, : odd.shape[1]].add_(odd).mul_(0.5)
-    return out
+    if even.shape[1] == odd.shape[1]:
+        return (even + odd).mul_(0.5)
+    return torch.cat([(even[:, :-1] + odd).mul_(0.5), even[:, -1:]], dim=1)
