@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypedDict, runtime_checkable
 
 import torch
 
@@ -128,6 +128,23 @@ class Frame:
         return f"Frame(pts={self.pts}, duration={self.duration}, {kind} {shapes}{', cut' if self.cut else ''})"
 
 
+class Vitals(TypedDict, total=False):
+    """How a live source or sink is doing, as plain numbers; what means nothing to it is left out.
+
+    reconnects    times it had to connect anew
+    dropped       frames it gave up itself, because its peer did not take them
+    bitrate_bps   bits a second, over the last seconds
+    av_offset_s   seconds by which sound is ahead of the picture; negative: behind
+    queues        items that wait in it, by queue
+    """
+
+    reconnects: int
+    dropped: int
+    bitrate_bps: float
+    av_offset_s: float
+    queues: dict[str, int]
+
+
 class FrameReader(Protocol):
     """Where frames come from: a file, a pipe, memory. Opened by one thread, iterated once by one thread.
 
@@ -177,3 +194,19 @@ class FrameWriter(Protocol):
 
     def facts(self) -> dict[str, Any]:
         """Return plain JSON-able facts about the output: codec, format, what was copied or left out."""
+
+
+@runtime_checkable
+class Live(Protocol):
+    """What a source or sink of a live stream has besides, if it has something to tell."""
+
+    def vitals(self) -> Vitals:
+        """Return how it is doing right now; any thread may ask, at any time, and is answered at once."""
+
+
+@runtime_checkable
+class Stoppable(Protocol):
+    """What a source has besides whose next frame may be long in coming."""
+
+    def stop(self) -> None:
+        """Let the iteration end soon as if the source had ended; any thread may call it, again too."""

@@ -15,6 +15,7 @@ from gtasr_video.device import Device, choose, free_memory, is_out_of_memory, re
 from gtasr_video.errors import ModelError, UsageError
 from gtasr_video.frames import Frame, VideoSpec
 from gtasr_video.models.facts import State, VideoModel
+from gtasr_video.models.handover import hand_over
 from gtasr_video.ops.color import rgb_to_yuv, rgb_to_yuv_in_bands, yuv_to_rgb
 from gtasr_video.runtime.footprint import Fit, frame_bytes
 from gtasr_video.runtime.tiles import Grid, tiled
@@ -111,6 +112,12 @@ class Upscaler:
     def _free(self, spec: VideoSpec, output: VideoSpec) -> int:
         """Bytes a step may take: what is free, less the frames that wait on either side of it."""
         return free_memory(self.device.torch_device) - _WAITING * (frame_bytes(spec) + frame_bytes(output))
+
+    @torch.inference_mode()
+    def continue_from(self, other: Upscaler) -> None:
+        """Take over the stream where `other` left it, as far as this network can; else begin anew at the next frame."""
+        state = other._state
+        self._state = None if state is None else hand_over(state, other.model, self.model)
 
     def push(self, frame: Frame) -> list[Frame]:
         """Return the frames that can be given out after `frame`: for the causal networks here, exactly one.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -23,6 +23,7 @@ from tests import fakes
 from tests.runtime.simulated import DeviceError, SimulatedDevice
 
 STREAMS = ("copy in", "compute", "copy out")
+SPEC = fakes.spec()
 ORDERS = list(itertools.permutations(STREAMS))
 
 
@@ -85,6 +86,16 @@ def test_every_frame_arrives_whole_and_in_order_at_random(seed: int, monkeypatch
     ten_bit = fakes.spec(18, 10, PixelLayout("yuv444p10le", 10, 0, 0))
     writer, _ = run(SimulatedDevice(seed=seed), monkeypatch, fakes.Nearest(3), of=ten_bit)
     assert_equal(writer.frames, expected(30, 3, ten_bit))
+
+
+def test_a_frame_that_is_given_up_gives_its_slot_back() -> None:
+    with Scope() as scope, CudaLane(SimulatedDevice(STREAMS), scope, Stages(), SPEC, SPEC, 2) as lane:
+        for frame in fakes.frames(SPEC, 9):
+            lane.discard(lane.stage(frame))
+        upscaler, last = Upscaler(fakes.Nearest(1), device="cpu"), next(fakes.frames(SPEC, 1, first_pts=1000))
+        upscaler.start(SPEC)
+        with lane.collect(lane.download(lane.compute(upscaler, lane.upload(lane.stage(last))))) as frame:
+            assert_equal([frame], [last])
 
 
 class Unordered(SimulatedDevice):
@@ -241,8 +252,8 @@ def assert_no_threads() -> None:
     assert left == []
 
 
-def test_both_lanes_have_the_same_five_methods() -> None:
-    five: list[Callable] = []
+def test_both_lanes_have_the_same_methods() -> None:
+    methods: list[set[str]] = []
     for lane in (CpuLane, CudaLane):
-        five.append({name for name in vars(lane) if not name.startswith("_")})
-    assert five[0] == five[1] == {"stage", "upload", "compute", "download", "collect"}
+        methods.append({name for name in vars(lane) if not name.startswith("_")})
+    assert methods[0] == methods[1] == {"stage", "discard", "upload", "compute", "download", "collect"}

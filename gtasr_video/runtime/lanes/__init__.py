@@ -1,6 +1,7 @@
-"""The way of a frame to the device and back: five methods, whatever the device is.
+"""The way of a frame to the device and back: five methods, and one for what turns back, whatever the device is.
 
     stage     decode thread    put the planes where the device can fetch them
+    discard   either           give the place free of a frame that goes no further
     upload    calling thread   queue their way to the device
     compute   calling thread   queue the work on them
     download  calling thread   queue the way of the result back
@@ -40,6 +41,9 @@ class Lane(Protocol):
     def stage(self, frame: Frame) -> Any:
         """Make `frame` ready to go to the device."""
 
+    def discard(self, staged: Any) -> None:
+        """Give up a staged frame that will not be sent; any thread may."""
+
     def upload(self, staged: Any) -> Any:
         """Send it there."""
 
@@ -68,6 +72,9 @@ class CpuLane:
     def stage(self, frame: Frame) -> Frame:
         """Return `frame`."""
         return frame
+
+    def discard(self, staged: Frame) -> None:
+        """Nothing to give back."""
 
     def upload(self, staged: Frame) -> Frame:
         """Return `staged`."""

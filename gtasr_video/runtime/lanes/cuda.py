@@ -141,6 +141,10 @@ class CudaLane:
             slot.copy_from(frame.planes)
         return _Travelling(frame.pts, frame.duration, frame.cut, slot)
 
+    def discard(self, staged: _Travelling) -> None:
+        """Give the slot back unused."""
+        self._staging.put(staged.place)
+
     def upload(self, staged: _Travelling) -> _Travelling:
         """Queue the copy to the device. The slot goes back to its ring at once, with the event that frees it."""
         target, slot = self._inputs.popleft(), staged.place
