@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from gtasr_video.device import Device
 from gtasr_video.frames import Frame
 from gtasr_video.models.bicubic import Bicubic
 from gtasr_video.models.gtasr import TIERS, GTASRVideo
@@ -29,10 +30,10 @@ def network(tier: str) -> GTASRVideo:
 class Run:
     """A ladder on a clock that stands still unless a test moves it."""
 
-    def __init__(self, *models: GTASRVideo | Bicubic, late: str = "bicubic") -> None:
+    def __init__(self, *models: GTASRVideo | Bicubic, late: str = "bicubic", device: Device | str = "cpu") -> None:
         self.clock = Clock()
         self.traffic = Traffic(self.clock, 0.5)
-        self.upscalers = [Upscaler(model, device="cpu") for model in models]
+        self.upscalers = [Upscaler(model, device=device) for model in models]
         self.ladder = Ladder(self.upscalers, self.traffic, Stages(), 0.5, late, self.clock)  # type: ignore[arg-type]
         self.ladder.start(SPEC, SPEC.scaled(2))
 
@@ -116,3 +117,18 @@ def test_starting_leaves_no_trace_of_its_trials(count: int) -> None:
     run, frames = Run(network("s"), Bicubic(2)), list(fakes.frames(SPEC, count))
     assert run.traffic.arrived == 0
     assert same([run.push(frame) for frame in frames][-1], alone(network("s"), frames)[-1])
+
+
+def test_a_frame_made_again_is_made_by_its_own_network_from_the_state_before_it() -> None:
+    half = Device(torch.device("cpu"), torch.bfloat16, "for this test")
+    run, (first, second) = Run(network("s"), Bicubic(2), device=half), list(fakes.frames(SPEC, 2))
+    run.push(first)
+    run.traffic.arrive(second)
+    assert run.ladder.admit(second.pts)
+    before = run.ladder.step(second).before
+    again = run.ladder.redo(second, before).frame
+    by_itself = Upscaler(network("s"), device=half)
+    by_itself.start(SPEC)
+    by_itself.push(first)
+    assert same(again, by_itself.redo(second, by_itself.step(second).before).frame)
+    assert run.upscalers[0].redone == 1
