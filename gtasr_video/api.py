@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal
@@ -16,10 +16,12 @@ from gtasr_video.config import load_config
 from gtasr_video.device import Device, choose
 from gtasr_video.errors import UsageError
 from gtasr_video.media import Encoding, Reader, Writer
+from gtasr_video.media.stream_config import StreamConfig
 from gtasr_video.models import VideoModel, load_model
 from gtasr_video.runtime.progress import Mode, Monitor, showing
 from gtasr_video.runtime.report import Report
 from gtasr_video.runtime.session import memory, run
+from gtasr_video.runtime.streaming import Limits, is_stream, upscale_stream
 from gtasr_video.runtime.upscaler import Upscaler
 
 log = logging.getLogger("gtasr_video")
@@ -38,6 +40,7 @@ class UpscaleConfig:
     dtype    what the network computes in; auto is the fastest that keeps the picture on the device
     seed     of the network's noise; the same input, seed and device give the same bytes
     codec, crf, preset, pix_fmt   as in `Encoding`; None leaves it to the codec
+    stream   how pipes and addresses are read and written, as in `StreamConfig`
 
     Example::
 
@@ -56,6 +59,7 @@ class UpscaleConfig:
     crf: int | None = None
     preset: str | None = None
     pix_fmt: str | None = None
+    stream: StreamConfig = field(default_factory=StreamConfig)
 
     @staticmethod
     def load(name: str | None = None, overrides: Iterable[str] = ()) -> UpscaleConfig:
@@ -99,6 +103,9 @@ def upscale(
 ) -> Report:
     """Upscale the video file `source` into `output`, with its sound, its times and its tags.
 
+    Either may be ``-`` for standard input or output; what is not a file is read and written as ``config.stream`` says,
+    from its beginning to its end.
+
     config     an `UpscaleConfig`, the name of a shipped one (``fast``), or the path of a .toml file
     model      a tier, a path, or any `VideoModel` (whose own scale and steps then count)
     scale, steps, device, seed, codec, crf, preset, pix_fmt   go before what `config` says
@@ -126,10 +133,15 @@ def upscale(
         settings, model = replace(settings, model=model), None
     window = _window(start, duration, frames)
     _check_paths(source, output)
+    if is_stream(os.fspath(source)) or is_stream(os.fspath(output)):
+        upscaler = _upscaler(settings, model, settings.choose_device())
+        names, limits = (os.fspath(source), os.fspath(output)), Limits(*window, frames)
+        return upscale_stream(
+            *names, upscaler, settings.encoding, settings.stream, limits, overwrite=overwrite, progress=progress
+        )
     chosen = settings.choose_device()
     with Reader(source, start=window[0], duration=window[1], frames=frames, video_stream=video_stream) as reader:
-        network = model or load_model(settings.model, scale=settings.scale, steps=settings.steps)
-        upscaler = Upscaler(network, device=chosen, seed=settings.seed)
+        upscaler = _upscaler(settings, model, chosen)
         enlarged = reader.spec.scaled(upscaler.scale)
         with Writer(
             output,
@@ -146,6 +158,11 @@ def upscale(
         for warning in (*reader.warnings(), *writer.warnings()):
             log.warning("%s", warning)
     return report
+
+
+def _upscaler(settings: UpscaleConfig, model: VideoModel | None, device: Device) -> Upscaler:
+    network = model or load_model(settings.model, scale=settings.scale, steps=settings.steps)
+    return Upscaler(network, device=device, seed=settings.seed)
 
 
 def parse_seconds(value: Seconds, name: str = "time") -> Fraction:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from gtasr_video.cli.stream_options import stream_options, with_streams
 from gtasr_video.errors import OutputError, UsageError
 
 _CODECS = "h264, h265, av1, vp9, prores or ffv1"
@@ -29,6 +30,7 @@ _CODECS = "h264, h265, av1, vp9, prores or ffv1"
 @click.option("--frames", type=int, metavar="N", help="Do this many frames.")
 @click.option("--video-stream", type=int, metavar="N", help="Enlarge this stream, by the index that info shows.")
 @click.option("--drop-unsupported", is_flag=True, help="Leave out streams OUTPUT's format cannot hold; else refuse.")
+@stream_options
 @click.option("--config", "config_name", metavar="NAME|FILE", help="Settings by name (quality, fast, live) or file.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="One setting; may be repeated.")
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE.json", help="Write a report.")
@@ -54,12 +56,13 @@ def command(
 ) -> None:
     """Upscale the video INPUT into OUTPUT, with its sound, its exact times and its tags.
 
-    OUTPUT's extension names its format: mp4, m4v, mov, mkv, webm, ts, m2ts or nut.
+    OUTPUT's extension names its format: mp4, m4v, mov, mkv, webm, ts or m2ts. Either may be - for a pipe.
 
     \b
       gtasr-video upscale holiday.mp4 holiday-4x.mp4
       gtasr-video upscale in.mkv out.mkv --scale 2 --codec h265 --crf 18
       gtasr-video upscale in.mp4 sample.mp4 --start 1:30 --duration 10
+      ffmpeg -i in.mkv -f nut -c:v rawvideo -c:a copy - | gtasr-video upscale - - | ffplay -
     """
     from gtasr_video.api import UpscaleConfig, upscale
     from gtasr_video.cli.messages import log_to_stderr
@@ -70,7 +73,7 @@ def command(
     done = upscale(
         source,
         output,
-        config=UpscaleConfig.load(config_name, overrides),
+        config=with_streams(UpscaleConfig.load(config_name, overrides), options),
         overwrite=overwrite,
         progress=progress,
         **options,

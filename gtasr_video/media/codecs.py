@@ -76,6 +76,7 @@ CODECS: Final = {
             preset_option="profile",
         ),
         Codec("ffv1", "ffv1", options={"level": "3", "slicecrc": "1"}, keeps_rgb=True),
+        Codec("rawvideo", "rawvideo", keeps_rgb=True),
     )
 }
 ALIASES: Final = {
@@ -110,6 +111,8 @@ def hush(encoder: str) -> None:
 @cache
 def pixel_formats(encoder: str) -> tuple[str, ...]:
     """Return the pixel formats `encoder` takes that frames here can have. Empty if this build lacks it."""
+    if encoder == "rawvideo":
+        return tuple(LAYOUTS)
     try:
         formats = av.Codec(encoder, "w").video_formats or ()
     except (ValueError, av.FFmpegError):

@@ -82,7 +82,7 @@ class Decoder:
         self._packets_in = self._frames_out = 0
         self.first_dts: int | None = None
         self._open()
-        self.facts = facts or _facts(self._container, self._stream)
+        self.facts = facts or facts_of(self._container, self._stream)
         # AVI stores decoding times only; what comes as pts are guesses, later than the sound by the reordering.
         self._guessed_pts = self.facts.container == "avi"
 
@@ -202,7 +202,8 @@ class Decoder:
         return found, packets
 
 
-def _facts(container: InputContainer, stream: VideoStream) -> StreamFacts:
+def facts_of(container: InputContainer, stream: VideoStream) -> StreamFacts:
+    """Return what `container` says of `stream`."""
     exact = seconds(stream.duration, stream.time_base) or _tagged_duration(stream.metadata)
     total = container.duration
     return StreamFacts(

@@ -75,8 +75,12 @@ class Plan:
 
 def plan(path: Path, encoding: Encoding, spec: VideoSpec) -> Plan:
     """Check `encoding` for the file `path` and frames like `spec`. Raises UsageError naming the way out."""
-    container = _container_for(path)
-    codec = _codec_for(encoding, container, path)
+    return plan_in(container_for(path), encoding, spec)
+
+
+def plan_in(container: Container, encoding: Encoding, spec: VideoSpec) -> Plan:
+    """Check `encoding` for the format `container` and frames like `spec`. Raises UsageError naming the way out."""
+    codec = _codec_for(encoding, container)
     layout, pix_fmt = _pixels_for(encoding, codec, spec.layout)
     if min(spec.width, spec.height) < codec.smallest:
         size = f"{spec.width}x{spec.height}"
@@ -95,7 +99,8 @@ def plan(path: Path, encoding: Encoding, spec: VideoSpec) -> Plan:
     )
 
 
-def _container_for(path: Path) -> Container:
+def container_for(path: Path) -> Container:
+    """Return the format that the extension of `path` names. Raises UsageError."""
     suffix = path.suffix.lower()
     if suffix in CONTAINERS:
         return CONTAINERS[suffix]
@@ -105,7 +110,7 @@ def _container_for(path: Path) -> Container:
     raise UsageError(f"{path}: unknown extension '{suffix}'{nearest(suffix, CONTAINERS)}; use one of {known}")
 
 
-def _codec_for(encoding: Encoding, container: Container, path: Path) -> Codec:
+def _codec_for(encoding: Encoding, container: Container) -> Codec:
     if encoding.codec is None:
         return CODECS[container.codecs[0]]
     name = ALIASES.get(encoding.codec.lower(), encoding.codec.lower())
@@ -113,10 +118,9 @@ def _codec_for(encoding: Encoding, container: Container, path: Path) -> Codec:
         hint = nearest(name, [*CODECS, *ALIASES])
         raise UsageError(f"unknown codec '{encoding.codec}'{hint}; use one of {', '.join(CODECS)}")
     if name not in container.codecs:
-        suffix = path.suffix.lower()
         places = ", ".join(s for s, c in CONTAINERS.items() if name in c.codecs)
         others = ", ".join(container.codecs)
-        raise UsageError(f"{suffix} files cannot hold {name}; use {places}, or --codec {others}")
+        raise UsageError(f"{container.muxer} cannot hold {name}; use {places}, or --codec {others}")
     return CODECS[name]
 
 

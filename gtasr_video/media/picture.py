@@ -16,7 +16,7 @@ from gtasr_video.media.planes import from_planes
 from gtasr_video.media.source import Packet
 
 _BITEXACT_CODEC: Final = 1 << 23  # AV_CODEC_FLAG_BITEXACT: no library version in the stream
-_USUAL_RATE: Final = Fraction(25)
+USUAL_RATE: Final = Fraction(25)
 _FASTEST: Final = Fraction(240)  # encoders refuse higher nominal rates; timestamps are unaffected
 
 
@@ -26,7 +26,7 @@ class PictureEncoder:
     def __init__(self, container: OutputContainer, plan: Plan) -> None:
         self._plan = plan
         hush(plan.codec.encoder)
-        rate = min(plan.spec.frame_rate or _USUAL_RATE, _FASTEST)
+        rate = min(plan.spec.frame_rate or USUAL_RATE, _FASTEST)
         stream = container.add_stream(plan.codec.encoder, rate=rate, options=plan.options)
         assert isinstance(stream, VideoStream)
         self.stream = stream

@@ -91,7 +91,7 @@ class Reader:
         self._first_pts = first.pts
         self._pix_fmt = first.picture.format.name
         self.display_matrix = tags.display_matrix(first.picture)
-        self.spec = _spec_of(first.picture, facts)
+        self.spec = spec_of(first.picture, facts)
         self._oddities = tuple(tags.oddities(first.picture, self.spec.interlaced))
         self._converter = Converter(
             self.spec.layout, self.spec.width, self.spec.height, full_range=self.spec.color.full_range
@@ -281,7 +281,8 @@ class Reader:
         self.close()
 
 
-def _spec_of(picture: av.VideoFrame, facts: StreamFacts) -> VideoSpec:
+def spec_of(picture: av.VideoFrame, facts: StreamFacts) -> VideoSpec:
+    """Return what frames like `picture` share, where their stream is like `facts`."""
     return VideoSpec(
         width=picture.width,
         height=picture.height,

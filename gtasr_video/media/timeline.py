@@ -29,7 +29,7 @@ class Timeline:
         self.first_dts: int | None = None  # of the first packet, to be set before the first frame is placed
         self.repaired = 0
         self.restarts = 0
-        self._time_base = time_base
+        self.time_base = time_base
         self._step = max(1, round(1 / (frame_rate * time_base))) if frame_rate else 1
         self._last: int | None = None
         self._offset = 0
@@ -47,7 +47,7 @@ class Timeline:
         if raw is None:
             return self._advance(self._last + self._step), False
         ticks = raw + self._offset
-        if (self._last - ticks) * self._time_base > _RESTART_SECONDS:
+        if (self._last - ticks) * self.time_base > _RESTART_SECONDS:
             self.restarts += 1
             self._offset += self._last + self._step - ticks
             return self._advance(self._last + self._step), True

@@ -1,0 +1,36 @@
+"""The options of ``upscale`` that concern streams."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from gtasr_video.api import UpscaleConfig
+
+C = TypeVar("C", bound=Callable[..., Any])
+
+# Named like the fields of StreamConfig, where their defaults are.
+_OPTIONS = {
+    "input_format": ("F", "Of an input '-': y4m, nut, mpegts, matroska, rawvideo.  [default: recognised]"),
+    "size": ("WxH", "Size of the pictures of a rawvideo input."),
+    "rate": ("FPS", "Frames a second of a rawvideo input, such as 25 or 30000/1001."),
+    "input_pix_fmt": ("F", "Pixel format of a rawvideo input.  [default: yuv420p]"),
+    "output_format": ("F", "Of an output '-'.  [default: as the input]"),
+}
+
+
+def stream_options(command: C) -> C:
+    """Add the options for streams to `command`."""
+    for name, (metavar, text) in reversed(_OPTIONS.items()):
+        command = click.option(f"--{name.replace('_', '-')}", name, metavar=metavar, help=text)(command)
+    return command
+
+
+def with_streams(config: UpscaleConfig, options: dict[str, Any]) -> UpscaleConfig:
+    """Take the options for streams out of `options` and return `config` with those that were given."""
+    given = {name: options.pop(name) for name in _OPTIONS}
+    return replace(config, stream=replace(config.stream, **{k: v for k, v in given.items() if v is not None}))

@@ -1,0 +1,172 @@
+"""A stream, opened once and demuxed once: pictures decoded without delay, sound packets passed on as they come."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any, Final
+
+import av
+from av.audio.stream import AudioStream
+from av.codec.context import ThreadType
+from av.container import InputContainer
+from av.stream import Discard
+from av.video.stream import VideoStream
+
+from gtasr_video.errors import InputError
+from gtasr_video.media.byteflow import FileFlow, Inflow
+from gtasr_video.media.decoder import StreamFacts, facts_of
+from gtasr_video.media.sound_queue import SoundPacket, SoundQueue
+from gtasr_video.media.source import MAX_PIXELS, Packet, choose_video, packets_of
+from gtasr_video.media.stream_clock import StreamClock
+
+# Formats that can be read from beginning to end, and that lead to nothing else.
+_FORMATS: Final = (
+    "nut,matroska,webm,mpegts,yuv4mpegpipe,flv,mov,mp4,m4a,3gp,3g2,mj2,avi,mpeg,ogg,ivf,obu,h264,hevc,mjpeg"
+)
+_BUFFER: Final = 1 << 16
+# Pictures before the first key picture cannot be decoded; streams that never send one are shown after so many packets.
+_LONGEST_WAIT: Final = 300
+
+
+class Connection:
+    """What `inflow` brings, opened with FFmpeg.
+
+    name      for messages
+    form      FFmpeg's name of the format, None to recognise it
+    options   for that format
+    seconds   how much may be read to find out what streams there are, before the first picture
+
+    Raises InputError if it is no stream that can be read, or holds no picture.
+    """
+
+    def __init__(
+        self,
+        inflow: Inflow | FileFlow,
+        name: str,
+        form: str | None = None,
+        options: dict[str, str] | None = None,
+        *,
+        seconds: float = 5,
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
+        self.inflow, self.name = inflow, name
+        self.corrupt = 0
+        self.closed = False
+        self._container = self._open(form, self._options(form, options, seconds, max_pixels))
+        try:
+            self.video: VideoStream = choose_video(self._container, name)  # type: ignore[arg-type]
+        except BaseException:
+            self.close()
+            raise
+        self.facts: StreamFacts = facts_of(self._container, self.video)
+        self.sounds: tuple[AudioStream, ...] = tuple(
+            s for s in self._container.streams.audio if s.codec_context is not None
+        )
+        self._usual = {s.index: _usual_ticks(s) for s in self.sounds}
+        self._next: dict[int, int] = {}
+        self._set_up(max_pixels)
+
+    @staticmethod
+    def _options(form: str | None, options: dict[str, str] | None, seconds: float, max_pixels: int) -> dict[str, str]:
+        return {
+            "format_whitelist": form or _FORMATS,
+            "protocol_whitelist": "none",
+            "max_pixels": str(max_pixels),
+            "analyzeduration": str(round(seconds * av.time_base)),
+            "fpsprobesize": "0",
+            **(options or {}),
+        }
+
+    def _open(self, form: str | None, options: dict[str, str]) -> InputContainer:
+        try:
+            return av.open(
+                self.inflow,
+                mode="r",
+                format=form,
+                options=options,
+                buffer_size=_BUFFER,
+                metadata_errors="surrogateescape",
+            )
+        except (av.FFmpegError, ValueError) as error:
+            self.inflow.close()
+            if self.inflow.total == 0:
+                raise InputError(f"{self.name}: nothing came") from error
+            wanted = f"as {form}" if form else "as a format that is known here; give --input-format"
+            raise InputError(f"{self.name} cannot be read {wanted} ({getattr(error, 'strerror', error)})") from error
+
+    def _set_up(self, max_pixels: int) -> None:
+        kept = {self.video.index, *(s.index for s in self.sounds)}
+        for stream in self._container.streams:
+            stream.discard = Discard.default if stream.index in kept else Discard.all
+        context: Any = self.video.codec_context
+        context.options = {"max_pixels": str(max_pixels)}
+        # Several threads that share out frames would hold back as many frames.
+        context.thread_type = ThreadType.SLICE
+
+    def pictures(self, clock: StreamClock, sound: SoundQueue) -> Iterator[av.VideoFrame]:
+        """Yield every picture in order of presentation, its times set by `clock`; sound goes into `sound`.
+
+        Ends where the stream ends, is interrupted or falls silent: ``inflow.ended`` says which.
+        """
+        tracks = {stream.index: number for number, stream in enumerate(self.sounds[: len(sound.tracks)])}
+        waiting: int | None = 0
+        for packet in self._packets():
+            time = self._move(packet, clock)
+            if packet.stream_index in tracks:
+                sound.put(SoundPacket(tracks[packet.stream_index], time, packet))
+            elif packet.is_keyframe or waiting is None or waiting > _LONGEST_WAIT:
+                waiting = None
+                yield from self._decode(packet)
+            else:
+                waiting += 1
+        yield from self._decode(None)
+
+    def _packets(self) -> Iterator[Packet]:
+        """Yield packets of the picture and of sound; what breaks off has ended."""
+        with contextlib.suppress(av.FFmpegError):
+            yield from packets_of(self._container, [self.video, *self.sounds])
+
+    def _move(self, packet: Packet, clock: StreamClock) -> Fraction:
+        """Move the times of `packet` onto `clock`; returns the decoding time in seconds.
+
+        The first packets of an MPEG-TS may come without any: they follow the last of their track.
+        """
+        unit, track = packet.time_base, packet.stream_index
+        if packet.dts is None and packet.pts is None:
+            packet.pts = packet.dts = self._next.get(track)
+        stamp = packet.dts if packet.dts is not None else packet.pts
+        if stamp is None:
+            return clock.end or Fraction(0)
+        length = packet.duration or self._usual.get(track, 0)
+        self._next[track] = stamp + length
+        ticks = round(clock.shift(track, stamp * unit, length * unit) / unit)
+        if packet.pts is not None:
+            packet.pts += ticks
+        if packet.dts is not None:
+            packet.dts += ticks
+        return (stamp + ticks) * unit
+
+    def _decode(self, packet: Packet | None) -> list[av.VideoFrame]:
+        try:
+            frames = self.video.decode(packet)
+        except av.FFmpegError:
+            self.corrupt += 1
+            return []
+        self.corrupt += sum(frame.is_corrupt for frame in frames)
+        return frames
+
+    def close(self) -> None:
+        """Close the stream; frames and packets already given out stay valid."""
+        self.closed = True
+        self._container.close()
+        self.inflow.close()
+
+
+def _usual_ticks(sound: AudioStream) -> int:
+    """Return the ticks that a packet of `sound` lasts, 0 where packets differ."""
+    context = sound.codec_context
+    if not context.frame_size or not context.sample_rate or not sound.time_base:
+        return 0
+    return round(Fraction(context.frame_size, context.sample_rate) / sound.time_base)

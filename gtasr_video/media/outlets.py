@@ -1,0 +1,131 @@
+"""Where the bytes of an output go: standard output, or a file."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from gtasr_video.errors import OutputError, UsageError
+from gtasr_video.media.byteflow import Outflow
+from gtasr_video.media.codecs import Container
+from gtasr_video.media.encoding import container_for
+from gtasr_video.media.source import file_url
+from gtasr_video.media.target import Target
+
+# The raw formats hold pictures as they are unless a codec is asked for.
+PIPE_FORMATS: Final = {
+    "y4m": Container("yuv4mpegpipe", ("rawvideo",), sound="", options={"strict": "-1"}),
+    "rawvideo": Container("rawvideo", ("rawvideo",), sound=""),
+    "nut": Container("nut", ("rawvideo", "h264", "h265", "ffv1", "vp9", "av1", "prores")),
+    "mpegts": Container("mpegts", ("h264", "h265"), options={"pes_payload_size": "0", "muxdelay": "0"}),
+    "matroska": Container(
+        "matroska",
+        ("h264", "h265", "av1", "vp9", "prores", "ffv1", "rawvideo"),
+        options={"live": "1", "cluster_time_limit": "0"},
+    ),
+}
+_ALSO_KNOWN_AS: Final = {"yuv4mpegpipe": "y4m", "matroska,webm": "matroska"}
+
+
+class Outlet(Protocol):
+    """What a `StreamWriter` writes to."""
+
+    name: str
+    form: Container
+
+    def open(self) -> Any:
+        """Return what PyAV opens for writing: an object with `write`, or the address of a file."""
+
+    @property
+    def closed(self) -> bool:
+        """True once nobody takes the bytes any more, which ends the output without an error."""
+
+    def commit(self) -> None:
+        """Make the output final. Raises OutputError."""
+
+    def discard(self) -> None:
+        """Let go of an output that is not whole; never raises."""
+
+    def error(self, error: Exception, what: str) -> OutputError:
+        """Return `error` as one line about this output."""
+
+    def facts(self) -> dict[str, Any]:
+        """Return what is known of the way there."""
+
+
+class PipeOutlet:
+    """Standard output, or another file descriptor, in one of `PIPE_FORMATS`; `like` is the input's format.
+
+    Raises UsageError for a format that is not among them, or if it is a terminal.
+    """
+
+    def __init__(self, form: str | None, like: str, fd: int | None = None) -> None:
+        self.name = "standard output"
+        fd = sys.stdout.fileno() if fd is None else fd
+        if os.isatty(fd):
+            raise UsageError("standard output is a terminal; pipe it into a program or a file, or name an output file")
+        wanted = form or _ALSO_KNOWN_AS.get(like, like)
+        if wanted not in PIPE_FORMATS:
+            known = ", ".join(PIPE_FORMATS)
+            reason = f"unknown --output-format '{form}'" if form else f"the input's format ({like}) cannot be written"
+            raise UsageError(f"{reason}; use --output-format with one of {known}")
+        self.form = PIPE_FORMATS[wanted]
+        self._flow = Outflow(fd)
+
+    def open(self) -> Outflow:
+        """Return the flow of bytes."""
+        return self._flow
+
+    @property
+    def closed(self) -> bool:
+        """True once the reader at the other end has gone."""
+        return self._flow.closed
+
+    def commit(self) -> None:
+        """Let go of the descriptor."""
+        self._flow.close()
+
+    def discard(self) -> None:
+        """Let go of the descriptor."""
+        self._flow.close()
+
+    def error(self, error: Exception, what: str) -> OutputError:
+        """Return `error` as one line."""
+        return OutputError(f"{self.name}: {what} ({getattr(error, 'strerror', None) or error})")
+
+    def facts(self) -> dict[str, Any]:
+        """Return the bytes written, and whether the reader went away before the end."""
+        return {"bytes": self._flow.total, "closed_early": self._flow.closed}
+
+
+class FileOutlet:
+    """A local file, in the format of its extension, under its own name only when it is whole."""
+
+    closed = False
+
+    def __init__(self, path: Path, *, overwrite: bool) -> None:
+        self.name = str(path)
+        self.form = container_for(path)
+        self._target = Target(path, overwrite=overwrite)
+
+    def open(self) -> str:
+        """Return the address of the part file."""
+        return file_url(self._target.part)
+
+    def commit(self) -> None:
+        """Give the file its name."""
+        self._target.commit()
+
+    def discard(self) -> None:
+        """Delete the part file."""
+        self._target.discard()
+
+    def error(self, error: Exception, what: str) -> OutputError:
+        """Return `error` as one line, naming a full disk as such."""
+        return self._target.error(error, what)
+
+    def facts(self) -> dict[str, Any]:
+        """Return nothing more."""
+        return {}

@@ -1,0 +1,57 @@
+"""What can be asked of streams, with every default."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+from gtasr_video.errors import UsageError
+from gtasr_video.media.planes import LAYOUTS
+
+
+@dataclass(frozen=True, slots=True)
+class StreamConfig:
+    """How pipes and addresses are read and written.
+
+    input_format    y4m, nut, mpegts, matroska or rawvideo; None recognises it (all but rawvideo)
+    size, rate, input_pix_fmt   of rawvideo, which says none of them itself: ``1280x720``, ``30`` or ``30000/1001``
+    output_format   as input_format; None takes the input's
+
+    Example::
+
+        >>> StreamConfig(size="320x180").picture_size
+        (320, 180)
+    """
+
+    input_format: str | None = None
+    size: str | None = None
+    rate: str | None = None
+    input_pix_fmt: str = "yuv420p"
+    output_format: str | None = None
+
+    @property
+    def picture_size(self) -> tuple[int, int]:
+        """`size` as (width, height). Raises UsageError."""
+        found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", self.size or "")
+        if found is None or not all(int(side) for side in found.groups()):
+            raise UsageError(f"rawvideo needs --size WIDTHxHEIGHT such as 1280x720, not {self.size!r}")
+        return int(found[1]), int(found[2])
+
+    @property
+    def frame_rate(self) -> Fraction:
+        """`rate` as an exact number. Raises UsageError."""
+        try:
+            rate = Fraction(self.rate or "")
+        except (ValueError, ZeroDivisionError):
+            rate = Fraction(0)
+        if not 0 < rate <= 1000:
+            raise UsageError(f"rawvideo needs --rate FPS such as 25 or 30000/1001, not {self.rate!r}")
+        return rate
+
+    @property
+    def pixel_format(self) -> str:
+        """`input_pix_fmt`, checked. Raises UsageError."""
+        if self.input_pix_fmt not in LAYOUTS and self.input_pix_fmt not in ("nv12", "rgb24", "bgr24", "rgba", "bgra"):
+            raise UsageError(f"unknown --input-pix-fmt '{self.input_pix_fmt}'; use yuv420p, nv12, rgb24 or the like")
+        return self.input_pix_fmt

@@ -1,0 +1,222 @@
+"""Frames and sound into a stream that is written from beginning to end: a pipe, a receiver, or a file."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from fractions import Fraction
+from types import TracebackType
+from typing import Any, Final, Self
+
+import av
+from av.container import OutputContainer
+
+from gtasr_video.errors import GTASRVideoError, OutputError
+from gtasr_video.frames import Frame, VideoSpec
+from gtasr_video.media.encoding import Encoding, Plan, plan_in
+from gtasr_video.media.fed_sound import FedSound
+from gtasr_video.media.outlets import Outlet
+from gtasr_video.media.packet_times import PacketTimes
+from gtasr_video.media.picture import USUAL_RATE, PictureEncoder
+from gtasr_video.media.sound_queue import SoundQueue
+from gtasr_video.media.source import Packet
+
+# Formats without times: frames are as many as they are, each as long as the rate says.
+_COUNTED: Final = ("yuv4mpegpipe", "rawvideo")
+
+
+class StreamWriter:
+    """Encode frames into `outlet`, each with its own time, and the sound of `sound` beside them.
+
+    live        let nothing wait for more pictures: no reordering, no looking ahead
+    on_closed   called once when nobody reads the output any more; frames given to `write` afterwards are let go,
+                and the output has ended without an error
+
+    Raises UsageError for a codec or option that cannot be, OutputError if the outlet cannot be written.
+    """
+
+    def __init__(
+        self,
+        outlet: Outlet,
+        spec: VideoSpec,
+        encoding: Encoding | None = None,
+        *,
+        sound: SoundQueue | None = None,
+        live: bool = False,
+        on_closed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.outlet = outlet
+        self._on_closed = on_closed
+        self._count = 0
+        self._first_pts: int | None = None
+        self._last_pts: int | None = None
+        self._last_end = 0
+        self._time_base = spec.time_base
+        self._plan = _plan(outlet, encoding or Encoding(), spec, live=live)
+        self._counted = outlet.form.muxer in _COUNTED
+        self._times = PacketTimes(by_decoding=outlet.form.muxer in ("mp4", "mov"))
+        self._sound = FedSound(sound or SoundQueue())
+        self._container: OutputContainer | None = None
+        try:
+            with self._errors("cannot be opened for writing"):
+                self._open()
+        except BaseException:
+            self.abort()
+            raise
+
+    def _open(self) -> None:
+        form = self.outlet.form
+        options = {"avoid_negative_ts": "disabled", "flush_packets": "1", **form.options}
+        container = av.open(
+            self.outlet.open(),
+            mode="w",
+            format=form.muxer,
+            container_options=options,
+            metadata_errors="surrogateescape",
+        )
+        self._container = container
+        self._picture = PictureEncoder(container, self._plan)
+        self._sound.add_to(container, form)
+        self._picture.open()
+        container.start_encoding()
+
+    @property
+    def spec(self) -> VideoSpec:
+        """What frames given to `write` must look like."""
+        return self._plan.spec
+
+    @property
+    def closed(self) -> bool:
+        """True once the output has ended because nobody reads it."""
+        return self.outlet.closed
+
+    def write(self, frame: Frame) -> None:
+        """Encode the next frame. Raises OutputError, after which only `abort` makes sense."""
+        if self.closed:
+            return
+        self._check(frame)
+        pts, duration = (self._count, 1) if self._counted else (frame.pts, frame.duration)
+        self._times.expect(pts, duration)
+        self._last_pts, self._last_end = frame.pts, frame.pts + frame.duration
+        self._first_pts = frame.pts if self._first_pts is None else self._first_pts
+        with self._errors(f"writing failed at frame {self._count}"):
+            self._mux(self._times.settle(self._picture.encode(frame, pts)))
+        self._count += 1
+
+    def _check(self, frame: Frame) -> None:
+        if self._container is None:
+            raise OutputError(f"{self.outlet.name}: a frame was written after the output was closed")
+        if self._last_pts is not None and frame.pts <= self._last_pts:
+            raise OutputError(
+                f"{self.outlet.name}: frame {self._count} has pts {frame.pts}, not after {self._last_pts}"
+            )
+
+    def _mux(self, packets: list[Packet]) -> None:
+        """Write encoded packets, each after the sound that comes before it."""
+        assert self._container is not None
+        for packet in packets:
+            self._sound.copy_until((packet.dts or 0) * self.spec.time_base)
+            self._container.mux(packet)
+
+    def finish(self) -> None:
+        """Encode what is pending and complete the output. Raises OutputError."""
+        container = self._container
+        if container is None:
+            return
+        if self.closed:
+            self.abort()
+            return
+        with self._errors("finishing failed"):
+            self._mux(self._times.settle_last(self._picture.drain()))
+            self._sound.finish()
+            container.close()
+        self._container = None
+        self.outlet.commit()
+
+    def abort(self) -> None:
+        """Let go of the output; does nothing after `finish` or another `abort`, and never raises."""
+        container, self._container = self._container, None
+        self.outlet.discard()
+        if container is not None:
+            with contextlib.suppress(Exception):
+                container.close()
+
+    @contextlib.contextmanager
+    def _errors(self, what: str) -> Iterator[None]:
+        """Turn what FFmpeg and the system raise into one line about this output; a reader that left is no error."""
+        try:
+            yield
+        except GTASRVideoError:
+            raise
+        except (av.FFmpegError, OSError, ValueError) as error:
+            if not self.closed:
+                raise self.outlet.error(error, what) from error
+            self._on_closed()
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the output is and what became of the sound, as plain JSON-able values."""
+        plan, spec = self._plan, self.spec
+        return {
+            "path": self.outlet.name,
+            "container": plan.container.muxer,
+            "codec": plan.codec.name,
+            "encoder": plan.codec.encoder,
+            "crf": plan.crf,
+            "preset": plan.preset,
+            "pix_fmt": plan.pix_fmt,
+            "width": plan.width,
+            "height": plan.height,
+            "frame_rate": str(spec.frame_rate) if spec.frame_rate else None,
+            "frames": self._count,
+            "duration_s": float(self._seconds),
+            "matrix": spec.color.matrix,
+            "full_range": spec.color.full_range,
+            "streams": self._sound.facts(),
+            **self.outlet.facts(),
+            "warnings": list(self.warnings()),
+        }
+
+    def warnings(self) -> Iterator[str]:
+        """Yield one line for each way in which the output is not what the source was."""
+        yield from self._sound.warnings()
+        rate = self.spec.frame_rate or USUAL_RATE
+        if self._counted and abs(self._count / rate - self._seconds) > 2 / rate:
+            form = self._plan.container.muxer
+            yield f"{form} knows no times: {self._count} frames at {rate} a second are not {float(self._seconds):.3f} s"
+
+    @property
+    def _seconds(self) -> Fraction:
+        """Playing time of the frames given, by their own times."""
+        return (self._last_end - (self._first_pts or 0)) * self._time_base
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.finish()
+        else:
+            self.abort()
+
+
+def _plan(outlet: Outlet, encoding: Encoding, spec: VideoSpec, *, live: bool) -> Plan:
+    form = outlet.form
+    if (encoding.codec or form.codecs[0]) == "rawvideo":
+        # A configuration may say how a codec is to work; raw pictures have none.
+        encoding = replace(encoding, crf=None, preset=None)
+        rate = spec.frame_rate or USUAL_RATE
+        spec = replace(spec, time_base=1 / rate, frame_rate=rate) if form.muxer in _COUNTED else spec
+        if form.muxer == "yuv4mpegpipe" and spec.layout.name.startswith("gbrp") and encoding.pix_fmt is None:
+            encoding = replace(encoding, pix_fmt="yuv444p")
+    plan = plan_in(form, encoding, spec)
+    return _without_delay(plan) if live and plan.codec.name in ("h264", "h265") else plan
+
+
+def _without_delay(plan: Plan) -> Plan:
+    """Return `plan` for an encoder that gives out each picture at once, with a key picture every two seconds."""
+    rate = plan.spec.frame_rate or 25
+    options = {**plan.codec.options, "tune": "zerolatency", "g": str(max(1, round(2 * rate)))}
+    return replace(plan, codec=replace(plan.codec, options=options))

@@ -1,0 +1,73 @@
+"""A run from or to a stream: pipes and addresses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from gtasr_video.errors import UsageError
+from gtasr_video.media.encoding import Encoding
+from gtasr_video.media.outlets import FileOutlet, Outlet, PipeOutlet
+from gtasr_video.media.pipe_source import FileSource, PipeSource
+from gtasr_video.media.stream_config import StreamConfig
+from gtasr_video.media.stream_reader import Source, StreamReader
+from gtasr_video.media.stream_writer import StreamWriter
+from gtasr_video.runtime.progress import Mode, Monitor, showing
+from gtasr_video.runtime.report import Report
+from gtasr_video.runtime.session import run
+from gtasr_video.runtime.upscaler import Upscaler
+
+STANDARD = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Which part of a stream is wanted: so many seconds or frames; where it starts cannot be chosen."""
+
+    start: Fraction | None = None
+    duration: Fraction | None = None
+    frames: int | None = None
+
+
+def is_stream(name: str) -> bool:
+    """Return whether `name` is a pipe or an address rather than a file."""
+    return name == STANDARD or "://" in name
+
+
+def upscale_stream(
+    source: str,
+    output: str,
+    upscaler: Upscaler,
+    encoding: Encoding,
+    config: StreamConfig,
+    limits: Limits = Limits(),
+    *,
+    overwrite: bool = False,
+    progress: Mode = "none",
+) -> Report:
+    """Upscale the stream `source` into `output`; either may be ``-``, standard input or output.
+
+    Raises UsageError, InputError or OutputError. Who reads the output may leave at any time: that ends the run well.
+    """
+    if limits.start is not None:
+        raise UsageError("a stream is read from where it is; leave --start out, or give a file")
+    with StreamReader(open_source(source, config), duration=limits.duration, frames=limits.frames) as reader:
+        outlet = open_outlet(output, config, reader.container, overwrite=overwrite)
+        enlarged = reader.spec.scaled(upscaler.scale)
+        with StreamWriter(outlet, enlarged, encoding, sound=reader.sound, on_closed=reader.stop) as writer:
+            monitor = Monitor(limits.frames, limits.duration)
+            with showing(monitor, progress):
+                return run(reader, upscaler, writer, monitor=monitor)
+
+
+def open_source(name: str, config: StreamConfig) -> Source:
+    """Return where the stream `name` comes from; nothing is opened yet. Raises UsageError."""
+    return PipeSource(config) if name == STANDARD else FileSource(Path(name))
+
+
+def open_outlet(name: str, config: StreamConfig, like: str, *, overwrite: bool) -> Outlet:
+    """Return where the output `name` goes; `like` is the input's format. Raises UsageError or OutputError."""
+    if name == STANDARD:
+        return PipeOutlet(config.output_format, like)
+    return FileOutlet(Path(name), overwrite=overwrite)
