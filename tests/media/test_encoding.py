@@ -11,6 +11,7 @@ from gtasr_video.errors import UsageError, describe
 from gtasr_video.frames import ColorSpec, VideoSpec
 from gtasr_video.media.codecs import CODECS, CONTAINERS, pixel_formats
 from gtasr_video.media.encoding import Encoding, Plan, plan
+from gtasr_video.media.outlets import PIPE_FORMATS
 from gtasr_video.media.planes import LAYOUTS
 
 
@@ -123,4 +124,5 @@ def test_a_picture_too_small_for_the_codec_is_refused() -> None:
 
 
 def test_every_codec_has_a_container_and_every_container_a_codec() -> None:
-    assert {name for c in CONTAINERS.values() for name in c.codecs} == set(CODECS)
+    forms = [*CONTAINERS.values(), *PIPE_FORMATS.values()]
+    assert {name for c in forms for name in c.codecs} == set(CODECS)
