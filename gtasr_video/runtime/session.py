@@ -22,7 +22,7 @@ from gtasr_video.errors import DeviceError, InputError
 from gtasr_video.frames import Frame, FrameReader, FrameWriter, VideoSpec
 from gtasr_video.runtime.channels import Channel, Scope
 from gtasr_video.runtime.footprint import frame_bytes
-from gtasr_video.runtime.lanes import Lane, open_lane
+from gtasr_video.runtime.lanes import Lane, Work, open_lane
 from gtasr_video.runtime.progress import Monitor
 from gtasr_video.runtime.report import Report, Stages, limiting, peak_rss_bytes
 from gtasr_video.runtime.upscaler import Upscaler
@@ -77,29 +77,36 @@ def run(
     Raises what the first failing stage raised, with a note of the frame and time; KeyboardInterrupt on Ctrl-C. The
     threads have ended by then; the writer is left for its ``with`` block to throw away.
     """
-    return _Session(reader, upscaler, writer, monitor or Monitor(), queue).run()
+    queues = Channel[Any](queue, name="staged"), Channel[Any](queue, name="pending")
+    return Session(reader, upscaler, writer, monitor or Monitor(), *queues).run()
 
 
-class _Session:
+class Session:
+    """One run, from `run` to its report. `work` is what makes the frames, by default the upscaler itself."""
+
     def __init__(
-        self, reader: FrameReader, upscaler: Upscaler, writer: FrameWriter, monitor: Monitor, queue: int
+        self,
+        reader: FrameReader,
+        upscaler: Upscaler,
+        writer: FrameWriter,
+        monitor: Monitor,
+        staged: Channel[Any],
+        pending: Channel[Any],
     ) -> None:
         self.reader, self.upscaler, self.writer, self.monitor = reader, upscaler, writer, monitor
+        self.work: Work = upscaler
         self.stages = Stages()
         self.scope = Scope()
-        self.staged = self.scope.own(Channel[Any](queue, name="staged"))
-        self.pending = self.scope.own(Channel[Any](queue, name="pending"))
-        self.queue = queue
+        self.staged, self.pending = self.scope.own(staged), self.scope.own(pending)
         self.began = self.ended = 0.0
         self.first: Fraction | None = None
 
     def run(self) -> Report:
-        source, output = self.reader.spec, self.writer.spec
-        self.upscaler.start(source, output)
+        """Run to the end and report."""
+        self._start()
         self.monitor.watch(self.stages, {"staged": self.staged, "pending": self.pending})
-        device = self.upscaler.device.torch_device
         try:
-            with self.scope, open_lane(device, self.scope, self.stages, source, output, self.queue) as lane:
+            with self.scope, self._open_lane() as lane:
                 self.scope.start("decode", lambda: self._decode(lane))
                 self.scope.start("encode", lambda: self._encode(lane))
                 self._compute(lane)
@@ -107,19 +114,29 @@ class _Session:
             self.scope.close()
         return self._report()
 
+    def _start(self) -> None:
+        self.upscaler.start(self.reader.spec, self.writer.spec)
+
+    def _open_lane(self) -> Lane:
+        device, specs = self.upscaler.device.torch_device, (self.reader.spec, self.writer.spec)
+        return open_lane(device, self.scope, self.stages, *specs, self.staged.capacity, self.pending.capacity)
+
     def _decode(self, lane: Lane) -> None:
         for frame in self._decoded():
             if self.monitor.frames_in == 0:
                 self.began = time.perf_counter()
                 self.first = self._seconds(frame)
             self.monitor.decoded()
-            staged = lane.stage(frame)
-            with self.stages.decode.waiting():
-                self.staged.put(staged)
-            del frame, staged
+            self._hand_over(lane, frame)
+            del frame
         if self.monitor.frames_in == 0:
             raise InputError(f"{self._name()}: no video frames could be decoded from it")
         self.staged.close()
+
+    def _hand_over(self, lane: Lane, frame: Frame) -> None:
+        staged = lane.stage(frame)
+        with self.stages.decode.waiting():
+            self.staged.put(staged)
 
     def _decoded(self) -> Iterator[Frame]:
         """Yield the reader's frames, timing it, and say where an error struck."""
@@ -142,8 +159,9 @@ class _Session:
     def _compute(self, lane: Lane) -> None:
         for number, staged in enumerate(self._staged(), 1):
             pending = self._upscale(lane, staged, number)
-            with self.stages.download.waiting():
-                self.pending.put(pending)
+            if pending is not None:
+                with self.stages.download.waiting():
+                    self.pending.put(pending)
             del staged, pending
         self.pending.close()
 
@@ -158,8 +176,9 @@ class _Session:
             del staged
 
     def _upscale(self, lane: Lane, staged: Any, number: int) -> Any:
+        """Return what the encoder's thread collects, or None for a frame that is left out."""
         try:
-            return lane.download(lane.compute(self.upscaler, lane.upload(staged)))
+            return lane.download(lane.compute(self.work, lane.upload(staged)))
         except Exception as error:
             failure = _out_of_memory(error, self.reader.spec, self.upscaler) or error
             failure.add_note(f"while upscaling frame {number}")
@@ -188,9 +207,13 @@ class _Session:
                 assert self.first is not None
                 end = Fraction(frame.pts + frame.duration) * self.writer.spec.time_base
                 self.monitor.written(float(end - self.first))
+                self._written(frame)
         except Exception as error:
             error.add_note(f"while encoding frame {self.monitor.frames_out + 1}")
             raise
+
+    def _written(self, frame: Frame) -> None:
+        """Called for each frame that has been written."""
 
     def _seconds(self, frame: Frame) -> Fraction:
         return frame.pts * self.reader.spec.time_base

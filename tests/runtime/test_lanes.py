@@ -42,9 +42,9 @@ def run(
     """Run a whole session over the simulated device."""
 
     def open_lane(
-        _: torch.device, scope: Scope, stages: Stages, source: VideoSpec, output: VideoSpec, queue: int
+        _: torch.device, scope: Scope, stages: Stages, source: VideoSpec, output: VideoSpec, staged: int, pending: int
     ) -> Lane:
-        return CudaLane(device, scope, stages, source, output, queue)
+        return CudaLane(device, scope, stages, source, output, pending, staged)
 
     monkeypatch.setattr(session, "open_lane", open_lane)
     of = of or fakes.spec()

@@ -104,11 +104,17 @@ class CpuLane:
 
 
 def open_lane(
-    device: torch.device, scope: Scope, stages: Stages, source: VideoSpec, output: VideoSpec, slots: int
+    device: torch.device,
+    scope: Scope,
+    stages: Stages,
+    source: VideoSpec,
+    output: VideoSpec,
+    staged: int,
+    pending: int,
 ) -> Lane:
-    """Return the lane for `device`; nothing else asks which device it is."""
+    """Return the lane for `device` with room for so many frames on either side; nothing else asks which one it is."""
     if device.type == "cuda":
         from gtasr_video.runtime.lanes.cuda import CudaDevice, CudaLane
 
-        return CudaLane(CudaDevice(device), scope, stages, source, output, slots)
+        return CudaLane(CudaDevice(device), scope, stages, source, output, pending, staged)
     return CpuLane(stages)

@@ -105,25 +105,30 @@ class _Travelling:
 class CudaLane:
     """The lane to a device that works on its own while the host goes on.
 
-    `slots` pinned frames go round on each side. `source` and `output` fix all shapes, so device memory is
-    allocated once: as many frames in as can be under way, two out, and nothing needs ``record_stream``.
+    `slots` pinned frames go round on each side, `staged` before the device if that is given. `source` and `output` fix
+    all shapes, so device memory is allocated once: as many frames in as can be under way, two out, and nothing needs
+    ``record_stream``.
 
     The host learns late whether a picture came out sound. If one did not, `collect` stops the device, makes that frame
     again from the state before it, and then those behind it, whose state came from it.
     """
 
     def __init__(
-        self, device: AsyncDevice, scope: Scope, stages: Stages, source: VideoSpec, output: VideoSpec, slots: int = 4
+        self,
+        device: AsyncDevice,
+        scope: Scope,
+        stages: Stages,
+        source: VideoSpec,
+        output: VideoSpec,
+        slots: int = 4,
+        staged: int | None = None,
     ) -> None:
         self._device, self._stages = device, stages
         # The weights came by the default stream, for which the streams here do not wait.
         device.synchronize()
         self._copy_in, self._compute, self._copy_out = map(device.stream, ("copy in", "compute", "copy out"))
-        self._staging = scope.own(Channel[_Planes](slots, name="staging slots"))
-        self._landing = scope.own(Channel[_Planes](slots, name="landing slots"))
-        for _ in range(slots):
-            self._staging.put(_allocate(device.on_host, source))
-            self._landing.put(_allocate(device.on_host, output))
+        self._staging = _ring(scope, "staging slots", device, source, staged or slots)
+        self._landing = _ring(scope, "landing slots", device, output, slots)
         # One more than can land: so there is always a free one, and nothing waits for it.
         self._inputs = deque(_allocate(device.on_device, source) for _ in range(slots + 1))
         self._outputs = cycle([_allocate(device.on_device, output) for _ in range(2)])
@@ -244,6 +249,14 @@ def _again(flight: _Travelling, carefully: bool) -> None:
     result = flight.work.redo(frame, flight.before) if carefully else flight.work.step(frame)
     flight.before = result.before
     flight.place.take(result)
+
+
+def _ring(scope: Scope, name: str, device: AsyncDevice, spec: VideoSpec, slots: int) -> Channel[_Planes]:
+    """Return a channel of free pinned frames like `spec`."""
+    ring = scope.own(Channel[_Planes](slots, name=name))
+    for _ in range(slots):
+        ring.put(_allocate(device.on_host, spec))
+    return ring
 
 
 def _allocate(new: Callable[[tuple[int, ...], torch.dtype], Tensor], spec: VideoSpec) -> _Planes:
