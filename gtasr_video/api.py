@@ -18,9 +18,10 @@ from gtasr_video.errors import UsageError
 from gtasr_video.media import Encoding, Reader, Writer
 from gtasr_video.media.stream_config import StreamConfig
 from gtasr_video.models import VideoModel, load_model
-from gtasr_video.runtime.progress import Mode, Monitor, showing
+from gtasr_video.runtime.job import Job, run_job
+from gtasr_video.runtime.progress import Mode
 from gtasr_video.runtime.report import Report
-from gtasr_video.runtime.session import memory, run
+from gtasr_video.runtime.session import memory
 from gtasr_video.runtime.streaming import Limits, is_stream, upscale_stream
 from gtasr_video.runtime.upscaler import Upscaler
 
@@ -99,6 +100,8 @@ def upscale(
     video_stream: int | None = None,
     drop_unsupported: bool = False,
     overwrite: bool = False,
+    restart: bool = False,
+    wait_for_space: bool = False,
     progress: Mode = "none",
 ) -> Report:
     """Upscale the video file `source` into `output`, with its sound, its times and its tags.
@@ -113,8 +116,12 @@ def upscale(
     video_stream  index of the video stream to enlarge, where there are several; the others are copied
     drop_unsupported   leave out streams that `output` cannot hold, instead of refusing
     overwrite  replace `output` if it exists; progress: what to show on stderr
+    restart    begin anew, throwing away what an earlier run that did not end has kept in ``OUTPUT.job``
+    wait_for_space  where the disk is full, wait for room instead of failing
 
-    Nothing is left under the name `output` unless all went well. Warnings go to the logger ``gtasr_video``.
+    Nothing is left under the name `output` unless all went well; what is finished of it is kept in ``OUTPUT.job``, and
+    the same call goes on from there and makes the same bytes (`Report.frames_resumed`).
+    Warnings go to the logger ``gtasr_video``.
     Raises UsageError, InputError, OutputError, ModelError or DeviceError, all of them GTASRVideoError; the message is
     one line and the notes say at which frame. KeyboardInterrupt ends the run cleanly.
 
@@ -143,21 +150,21 @@ def upscale(
     with Reader(source, start=window[0], duration=window[1], frames=frames, video_stream=video_stream) as reader:
         upscaler = _upscaler(settings, model, chosen)
         enlarged = reader.spec.scaled(upscaler.scale)
-        with Writer(
-            output,
-            enlarged,
-            settings.encoding,
-            source=reader,
-            overwrite=overwrite,
-            drop_unsupported=drop_unsupported,
-        ) as writer:
-            _log_plan(reader, upscaler, writer)
-            monitor = Monitor(reader.frame_count_estimate, reader.duration)
-            with showing(monitor, progress):
-                report = run(reader, upscaler, writer, monitor=monitor)
-        for warning in (*reader.warnings(), *writer.warnings()):
-            log.warning("%s", warning)
-    return report
+
+        def open_writer() -> Writer:
+            return Writer(
+                output,
+                enlarged,
+                settings.encoding,
+                source=reader,
+                overwrite=overwrite,
+                drop_unsupported=drop_unsupported,
+            )
+
+        asked = {"start": str(window[0]), "duration": str(window[1]), "frames": frames, "video_stream": video_stream}
+        asked |= {"steps": settings.steps, "drop_unsupported": drop_unsupported}
+        job = Job(reader, upscaler, open_writer, asked, restart=restart, wait_for_space=wait_for_space)
+        return run_job(job, progress=progress, announce=lambda writer: _log_plan(reader, upscaler, writer))
 
 
 def _upscaler(settings: UpscaleConfig, model: VideoModel | None, device: Device) -> Upscaler:

@@ -108,6 +108,7 @@ class Frame:
     pts        presentation time in ticks of `VideoSpec.time_base`; exact, never seconds
     duration   ticks until the next frame, 0 where unknown
     cut        True if this frame does not continue the one before (first frame, discontinuity)
+    key        True if it is a key picture of its source: decoding can begin there
 
     Example::
 
@@ -121,6 +122,7 @@ class Frame:
     pts: int
     duration: int = 0
     cut: bool = False
+    key: bool = False
 
     def __repr__(self) -> str:
         shapes = ", ".join("x".join(map(str, p.shape[::-1])) for p in self.planes)

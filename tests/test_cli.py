@@ -168,19 +168,20 @@ def start(*arguments: str | Path) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_leaves_nothing_and_says_130(number: signal.Signals, tmp_path: Path) -> None:
+def test_an_interrupt_leaves_nothing_half_done_and_says_130(number: signal.Signals, tmp_path: Path) -> None:
     clip = fakes.clip(tmp_path / "in.mp4", 300, fakes.spec(320, 240))
     out = tmp_path / "out.mp4"
     process = start("upscale", clip, out, *MODEL, "--progress", "json")
     assert process.stderr is not None
     assert json.loads(process.stderr.readline())["frame"] < 300
-    assert (tmp_path / "out.part.mp4").exists()
+    assert (tmp_path / "out.mp4.job").exists()
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert err.splitlines()[-1] == "gtasr-video: interrupted"
     assert "Traceback" not in err
-    assert list(tmp_path.iterdir()) == [clip]
+    kept = tmp_path / "out.mp4.job"
+    assert sorted(tmp_path.iterdir()) == ([clip, kept] if "are kept in" in err else [clip])
 
 
 def test_a_half_file_of_a_killed_run_is_taken_over(cli: Cli, small_clip: Path, tmp_path: Path) -> None:

@@ -16,13 +16,15 @@ class _ToStderr(logging.Handler):
         click.echo(f"gtasr-video: {kind}{text}", err=True)
 
 
+# What everyone is told but is no warning, such as that a job goes on.
+_NOTICE = 25
 _HANDLER = _ToStderr()
 
 
 def log_to_stderr(*, verbose: bool, quiet: bool = False) -> None:
     """Show the package's warnings, with `verbose` also what it uses and why, with `quiet` neither."""
     log = logging.getLogger("gtasr_video")
-    log.setLevel(logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING)
+    log.setLevel(logging.ERROR if quiet else logging.INFO if verbose else _NOTICE)
     log.propagate = False
     if _HANDLER not in log.handlers:
         log.addHandler(_HANDLER)

@@ -41,6 +41,8 @@ _CODECS = "h264, h265, av1, vp9, prores or ffv1"
     show_default=True,
     help="On stderr: a bar on terminals, a line of JSON a second, nothing.",
 )
+@click.option("--restart", is_flag=True, help="Begin anew instead of going on where an earlier run ended.")
+@click.option("--wait-for-space", is_flag=True, help="Where the disk is full, wait for room instead of failing.")
 @click.option("-y", "--overwrite", is_flag=True, help="Replace OUTPUT if it exists.")
 @click.option("-v", "--verbose", is_flag=True, help="Say what is used, and why.")
 def command(
@@ -57,6 +59,8 @@ def command(
     """Upscale the video INPUT into OUTPUT, with its sound, its exact times and its tags.
 
     OUTPUT's extension names its format: mp4, m4v, mov, mkv, webm, ts or m2ts. Either may be - for a pipe.
+
+    Interrupted, it keeps what is finished in OUTPUT.job: the same command goes on from there.
 
     \b
       gtasr-video upscale holiday.mp4 holiday-4x.mp4

@@ -183,7 +183,13 @@ class Decoder:
             if key is not None and _time_of(key) <= target / self.facts.time_base:
                 self._packets = chain([key], rest)
                 return
+        self.reopen()
+
+    def reopen(self) -> None:
+        """Begin again at the beginning."""
         self._container.close()
+        self._packets_in = self._frames_out = 0
+        self.broken = False
         self._open()
 
     def _seek_once(self, wanted: Fraction) -> bool:

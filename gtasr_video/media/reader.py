@@ -66,6 +66,7 @@ class Reader:
         self.start, self.length, self.frames = start, duration, frames
         self._decoder = Decoder(self.path, video_stream)
         self._stream = self._decoder.facts
+        self._first: _Timed | None = None
         self._count = self._size_changes = 0
         self._last_end: Fraction | None = None
         self._drained = False
@@ -80,14 +81,7 @@ class Reader:
         facts = self._stream
         self._begin = facts.begin + (self.start or 0)
         self._end = None if self.length is None else self._begin + self.length
-        self._timeline = Timeline(facts.time_base, facts.frame_rate)
-        if self.start:
-            self._decoder.seek(self._begin)
-        self._pending = self._in_window()
-        first = next(self._pending, None)
-        if first is None:
-            raise InputError(self._why_nothing())
-        self._first: _Timed | None = first
+        first = self._position(self._begin if self.start else None)
         self._first_pts = first.pts
         self._pix_fmt = first.picture.format.name
         self.display_matrix = tags.display_matrix(first.picture)
@@ -96,6 +90,37 @@ class Reader:
         self._converter = Converter(
             self.spec.layout, self.spec.width, self.spec.height, full_range=self.spec.color.full_range
         )
+
+    def _position(self, target: Fraction | None) -> _Timed:
+        """Make iterating begin at the first frame that decodes whole before `target` (file time), or at the first."""
+        self._timeline = Timeline(self._stream.time_base, self._stream.frame_rate)
+        if target is not None:
+            self._decoder.seek(target)
+        self._pending = self._in_window()
+        self._first = next(self._pending, None)
+        if self._first is None:
+            raise InputError(self._why_nothing())
+        return self._first
+
+    def restart(self, target: Fraction | None = None) -> None:
+        """Iterate again, from the beginning or, with `target`, from a frame that lies no later than that file time.
+
+        Times may differ from those of reading it through where the file's own were repaired (`is_plain` says).
+        Counts of damage go on; frames are counted anew. Raises InputError.
+        """
+        self._decoder.reopen()
+        self._count, self._drained = 0, False
+        self._position(target if target is not None else self._begin if self.start else None)
+
+    def renumber(self, count: int) -> None:
+        """Say that `count` frames were given out so far: what ``frames`` limits goes by that."""
+        self._count = count
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether all times so far are the file's own, so that reading can begin anywhere and find the same."""
+        timeline = self._timeline
+        return not (timeline.repaired or timeline.restarts or timeline.guessed)
 
     def _why_nothing(self) -> str:
         total = self._stream.length
@@ -152,7 +177,7 @@ class Reader:
         self._size_changes += changed
         planes = to_planes(self._converter.convert(picture), self.spec.layout)
         self._count += 1
-        return Frame(planes, pts, duration, cut or changed or self._count == 1)
+        return Frame(planes, pts, duration, cut or changed or self._count == 1, picture.key_frame)
 
     def _last_duration(self, timed: _Timed, gap: int) -> int:
         """Ticks the last frame lasts: to the end the file states if that is believable, else as it says itself."""
@@ -172,6 +197,11 @@ class Reader:
     def origin(self) -> Fraction | None:
         """File time in seconds at which a cut at `start` begins (its first frame), or None if uncut there."""
         return self._first_pts * self.spec.time_base if self.start else None
+
+    @property
+    def first_time(self) -> Fraction:
+        """File time in seconds of the first frame."""
+        return self._first_pts * self.spec.time_base
 
     @property
     def origin_ticks(self) -> int:

@@ -9,9 +9,8 @@ import os
 from pathlib import Path
 
 from gtasr_video.errors import OutputError, UsageError
+from gtasr_video.media.durable import NO_SPACE, sync_folder
 from gtasr_video.media.source import refuse_address
-
-_NO_SPACE = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}
 
 
 class Target:
@@ -63,7 +62,7 @@ class Target:
     def error(self, error: OSError | Exception, what: str) -> OutputError:
         """Return `error` as one line about this output, naming a full disk as such."""
         number = getattr(error, "errno", None)
-        reason = _NO_SPACE.get(number or 0) or getattr(error, "strerror", None) or str(error)
+        reason = NO_SPACE.get(number or 0) or getattr(error, "strerror", None) or str(error)
         return OutputError(f"{self.path}: {what} ({reason})")
 
     def commit(self) -> None:
@@ -75,7 +74,7 @@ class Target:
         try:
             os.fsync(self._file)
             self.part.replace(self.path)
-            _sync_folder(self.path.parent)
+            sync_folder(self.path.parent)
         except OSError as error:
             raise self.error(error, "cannot be finished") from error
         self._close()
@@ -100,13 +99,3 @@ def _same(path: Path, other: Path) -> bool:
         return path.samefile(other)
     except OSError:
         return False
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` survive a power cut, where the file system can."""
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

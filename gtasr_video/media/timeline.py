@@ -29,6 +29,7 @@ class Timeline:
         self.first_dts: int | None = None  # of the first packet, to be set before the first frame is placed
         self.repaired = 0
         self.restarts = 0
+        self.guessed = 0  # frames whose time is not their own pts
         self.time_base = time_base
         self._step = max(1, round(1 / (frame_rate * time_base))) if frame_rate else 1
         self._last: int | None = None
@@ -39,6 +40,7 @@ class Timeline:
     def place(self, pts: int | None, dts: int | None) -> tuple[int, bool]:
         """Return (ticks, whether this frame restarts the clock) for the next frame in presentation order."""
         raw = self._trusted(pts, dts)
+        self.guessed += raw is None or raw != pts
         if self._last is None:
             if pts is None and dts is not None and self.first_dts is not None:
                 self._offset, raw = self.first_dts - dts, self.first_dts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import math
 import os
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from av.stream import Stream
 
 from gtasr_video.errors import GTASRVideoError, OutputError
 from gtasr_video.frames import Frame, VideoSpec
-from gtasr_video.media.encoding import Encoding, plan
+from gtasr_video.media.encoding import Encoding, Plan, plan
 from gtasr_video.media.packet_times import PacketTimes
 from gtasr_video.media.picture import PictureEncoder
 from gtasr_video.media.reader import Reader
@@ -153,6 +154,16 @@ class Writer:
         with self._errors(f"writing failed at frame {self._count}"):
             self._mux(self._times.settle(self._picture.encode(frame, pts)))
         self._count += 1
+
+    @property
+    def header(self) -> str:
+        """SHA-256 of what this writer's encoder wants at the head of the file."""
+        return hashlib.sha256(self._picture.header).hexdigest()
+
+    @property
+    def plan(self) -> Plan:
+        """The checked request: what segments for this output are to be encoded with."""
+        return self._plan
 
     def expect(self, pts: int, duration: int) -> None:
         """Announce a picture that `copy` will bring; the next one at least, before a picture is copied."""

@@ -14,12 +14,19 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any, Generic, Literal, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar
 
 T = TypeVar("T")
-C = TypeVar("C", bound="Channel[Any]")
+C = TypeVar("C", bound="Stoppable")
 
 WhenFull = Literal["wait", "drop_oldest"]
+
+
+class Stoppable(Protocol):
+    """What a scope can own: something that someone may be waiting on."""
+
+    def stop(self) -> None:
+        """Let whoever waits give up; from any thread, any number of times."""
 
 
 class Stopped(Exception):  # noqa: N818 - not a failure but the news of one elsewhere
@@ -179,7 +186,7 @@ class Scope:
         self._grace_s = grace_s
         self._lock = threading.Lock()
         self._waiters = _Waiters()
-        self._channels: list[Channel[Any]] = []
+        self._channels: list[Stoppable] = []
         self._threads: dict[str, threading.Thread] = {}
         self._begun: set[str] = set()
         self._running: set[str] = set()  # begun or about to, and not ended

@@ -81,6 +81,7 @@ class Report:
     stages                busy_s and wait_s of decode, upload, compute, download, encode
     limited_by            the stage that was at work longest
     peak_rss_bytes        most memory this process ever held
+    frames_resumed        of frames_out, those that an earlier run of the same command had finished
 
     Example::
 
@@ -110,6 +111,7 @@ class Report:
     stages: dict[str, dict[str, float]]
     limited_by: str | None
     peak_rss_bytes: int
+    frames_resumed: int = 0
 
     @property
     def ratio(self) -> float:

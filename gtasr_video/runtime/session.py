@@ -73,7 +73,6 @@ def run(
     queue: int = QUEUE,
 ) -> Report:
     """Upscale all of `reader` into `writer`, finish the writer and report. The caller opens and closes both.
-
     Raises what the first failing stage raised, with a note of the frame and time; KeyboardInterrupt on Ctrl-C. The
     threads have ended by then; the writer is left for its ``with`` block to throw away.
     """
@@ -112,7 +111,7 @@ class Session:
                 self._compute(lane)
         finally:
             self.scope.close()
-        return self._report()
+        return self.report()
 
     def _start(self) -> None:
         self.upscaler.start(self.reader.spec, self.writer.spec)
@@ -221,7 +220,8 @@ class Session:
     def _name(self) -> str:
         return str(self.reader.facts().get("path") or "input")
 
-    def _report(self) -> Report:
+    def report(self) -> Report:
+        """Return what was done so far."""
         monitor, facts = self.monitor, self.upscaler.model.facts
         seconds = self.ended - self.began
         return Report(

@@ -75,6 +75,11 @@ class Upscaler:
         self._careful: Any = None
         self.grid = Grid()
         self.redone = 0
+        self._restored: State | None = None
+
+    def restore(self, state: State) -> None:
+        """Let the next `start` go on with `state`, which was `before` its first frame, instead of beginning anew."""
+        self._restored = state
 
     @property
     def scale(self) -> int:
@@ -98,7 +103,8 @@ class Upscaler:
         width, height = spec.width * self.scale, spec.height * self.scale
         if (wanted.width, wanted.height) != (width, height):
             raise UsageError(f"output of {wanted.width}x{wanted.height} is not the {width}x{height} that will come out")
-        self._spec, self._output, self._state = spec, wanted, None
+        self._spec, self._output = spec, wanted
+        self._state, self._restored = self._restored, None
         self._fit = self._fitting(spec)
         self.grid = self._fit.first(self._free(spec, wanted))
         if self.grid != Grid():

@@ -1,0 +1,206 @@
+"""A job: one file into another, in segments, so that a crash, a kill or a power cut costs at most one of them.
+
+The picture is encoded in segments of some seconds, each made durable together with the network's memory (`sink`,
+`journal`). The same command run again goes on behind the last of them, with the same frames (`source`) and the same
+memory (`memory`), and so makes the same bytes. When all are there they are joined without encoding again, and
+interleaved with the source's other streams.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from torch import nn
+
+from gtasr_video.errors import InputError, OutputError
+from gtasr_video.media import Reader, Writer
+from gtasr_video.media.durable import NO_SPACE, Space
+from gtasr_video.media.segments import join
+from gtasr_video.runtime.channels import Channel
+from gtasr_video.runtime.job.journal import DoneSegments, Journal, PartJournal, open_journal
+from gtasr_video.runtime.job.memory import to_device
+from gtasr_video.runtime.job.sink import PartWriter
+from gtasr_video.runtime.job.source import Cutting, Part, PartReader, fingerprint
+from gtasr_video.runtime.progress import Mode, Monitor, showing
+from gtasr_video.runtime.report import Report
+from gtasr_video.runtime.session import QUEUE, Session
+from gtasr_video.runtime.upscaler import Upscaler
+
+log = logging.getLogger("gtasr_video")
+NOTICE = 25  # more than information, less than a warning
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be done.
+
+    open_writer      opens the output; called once before any work, to learn what cannot be, and once to join
+    settings         all that the result depends on besides source, network and encoder, as plain JSON values
+    restart          throw away what an earlier run has finished
+    wait_for_space   where the disk is full, wait for room instead of failing
+    """
+
+    reader: Reader
+    upscaler: Upscaler
+    open_writer: Callable[[], Writer]
+    settings: dict[str, Any]
+    restart: bool = False
+    wait_for_space: bool = False
+    cutting: Cutting = field(default_factory=Cutting)
+
+
+def run_job(job: Job, *, progress: Mode = "none", announce: Callable[[Writer], None] = lambda _: None) -> Report:
+    """Do `job`, or what is left of it, and report. `announce` is called with the writer before the work.
+
+    Raises what `open_journal`, `run` and the writer raise; what is finished is then kept, and the error says so.
+    """
+    trial = job.open_writer()
+    try:
+        announce(trial)
+    finally:
+        trial.abort()
+    return _Run(job, trial).run(progress)
+
+
+class _Run:
+    def __init__(self, job: Job, trial: Writer) -> None:
+        self._job, self._trial = job, trial
+        self._space = Space(self._trial.path.parent, wait=job.wait_for_space)
+        self._source = fingerprint(job.reader.path)
+
+    def run(self, progress: Mode) -> Report:
+        job, output = self._job, self._trial.path
+        settings = {**job.settings, **_of_network(job.upscaler), **_of_output(self._trial), "cut": _plain(job.cutting)}
+        journal = open_journal(output, self._source, settings, [Part()], self._space, restart=job.restart)
+        try:
+            resumed = journal.frames
+            if resumed:
+                log.log(NOTICE, "%s: going on after %d frames that are done", output, resumed)
+            report = self._work(journal, progress)
+            writer = self._join(journal)
+            for warning in (*job.reader.warnings(), *writer.warnings()):
+                log.warning("%s", warning)
+            journal.remove()
+        except BaseException as error:
+            self._keep(journal, error)
+            raise
+        finally:
+            journal.close()
+        return _final(report, writer, resumed)
+
+    def _work(self, journal: Journal, progress: Mode) -> Report:
+        """Do what is left of each part."""
+        report: Report | None = None
+        for part, of_part in zip(journal.parts, journal.journals, strict=True):
+            if report is None or not of_part.is_complete:
+                report = self._do(part, of_part, progress)
+        assert report is not None
+        return report
+
+    def _do(self, part: Part, journal: PartJournal, progress: Mode) -> Report:
+        """Do what is left of one part; where that is nothing, only report."""
+        job, last = self._job, journal.last
+        source = PartReader(job.reader, part, None if last is None else last.next, job.cutting)
+        origin = job.reader.origin_ticks
+        output = self._trial.path
+        writer = PartWriter(
+            source, job.upscaler, journal, output, self._trial.plan, origin, self._space, self._check_source
+        )
+        monitor = Monitor(source.frame_count_estimate, source.duration)
+        queues = Channel[Any](QUEUE, name="staged"), Channel[Any](QUEUE, name="pending")
+        session = Session(source, job.upscaler, writer, monitor, *queues)
+        session.work = writer
+        session.scope.own(self._space)
+        if journal.is_complete:
+            return session.report()
+        if (state := journal.state) is not None:
+            job.upscaler.restore(to_device(state, job.upscaler.device.torch_device))
+        try:
+            with showing(monitor, progress):
+                return session.run()
+        finally:
+            writer.abort()
+
+    def _check_source(self) -> None:
+        """Raise InputError if the source is not what it was when the work began: what was read is worth nothing."""
+        path = self._job.reader.path
+        if fingerprint(path) != self._source:
+            raise InputError(f"{path} changed while it was read; run again when it is what it was")
+
+    def _join(self, journal: Journal) -> Writer:
+        """Make the output of the segments; a full disk is waited for, if that is wanted."""
+        while True:
+            try:
+                with self._job.open_writer() as writer:
+                    join(DoneSegments(journal.records), writer)
+            except OutputError as error:
+                if not _is_full(error) or not self._space.wait_for(self._bytes(journal)):
+                    raise
+            else:
+                return writer
+
+    @staticmethod
+    def _bytes(journal: Journal) -> int:
+        return sum(record.with_suffix(".packets").stat().st_size for record in journal.records)
+
+    def _keep(self, journal: Journal, error: BaseException) -> None:
+        """Say what is kept, with the error or, on Ctrl-C, by itself."""
+        frames = journal.frames
+        if not frames:
+            return
+        kept = f"{frames} frames are kept in {journal.folder}; the same command goes on from there"
+        if isinstance(error, Exception):
+            error.add_note(kept)
+        else:
+            log.log(NOTICE, "%s", kept)
+
+
+def _final(report: Report, writer: Writer, resumed: int) -> Report:
+    """Return `report` with what the finished output says."""
+    frames = writer.facts()["frames"]
+    source = {**report.input, "frames": frames}
+    return replace(
+        report, input=source, output=writer.facts(), frames_in=frames, frames_out=frames, frames_resumed=resumed
+    )
+
+
+def _of_network(upscaler: Upscaler) -> dict[str, Any]:
+    facts, device = upscaler.model.facts, upscaler.device
+    return {
+        "model": facts.name,
+        "weights": _weights(upscaler.model),
+        "scale": facts.scale,
+        "seed": upscaler.seed,
+        "device": device.torch_device.type,
+        "dtype": str(device.dtype).removeprefix("torch."),
+    }
+
+
+def _weights(model: object) -> str | None:
+    """Return the SHA-256 of a network's parameters, None where it has none to look at."""
+    if not isinstance(model, nn.Module):
+        return None
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().to("cpu").float().contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def _of_output(writer: Writer) -> dict[str, Any]:
+    names = ("container", "encoder", "crf", "preset", "pix_fmt", "width", "height")
+    facts = writer.facts()
+    return {name: facts[name] for name in names} | {"encoder header": writer.header}
+
+
+def _plain(cutting: Cutting) -> list[str]:
+    return [str(value) for value in asdict(cutting).values()]
+
+
+def _is_full(error: BaseException) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno in NO_SPACE

@@ -1,0 +1,279 @@
+"""However a job ends, the same command goes on, and the result is the one it would have been."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+import torch
+
+from gtasr_video.errors import InputError, OutputError, UsageError, describe
+from gtasr_video.frames import Frame
+from gtasr_video.media import Encoding
+from gtasr_video.media.picture import PictureEncoder
+from gtasr_video.models.cascade import Cascade
+from gtasr_video.models.facts import VideoModel
+from gtasr_video.runtime.job import NOTICE
+from gtasr_video.runtime.job import journal as journals
+from tests.clips import join
+from tests.models.networks import tiny
+from tests.runtime.job.jobs import Echo, Ended, do, ends_at, film, folder_of
+
+
+def network() -> VideoModel:
+    """A network with every kind of memory, noise too."""
+    torch.manual_seed(3)
+    return tiny(noise_scale=0.1).eval()
+
+
+def cascade() -> VideoModel:
+    return Cascade(network(), Echo(2))
+
+
+@pytest.mark.parametrize("make", [Echo, network, cascade], ids=lambda make: make.__name__)
+def test_the_same_bytes_as_without_the_end(make: Callable[[], VideoModel], tmp_path: Path) -> None:
+    source = film(tmp_path / "in.mp4", 48, size=(32, 32))
+    whole, resumed = tmp_path / "whole.mp4", tmp_path / "resumed.mp4"
+    assert do(source, whole, make()).frames_resumed == 0
+    with pytest.raises(Ended):
+        do(source, resumed, make(), before_step=ends_at(40))
+    assert not resumed.exists()
+    report = do(source, resumed, make())
+    assert report.frames_resumed >= 16
+    assert (report.frames_in, report.frames_out) == (48, 48)
+    assert resumed.read_bytes() == whole.read_bytes()
+    assert not folder_of(resumed).exists()
+
+
+def test_a_network_that_forgot_would_be_seen(tmp_path: Path) -> None:
+    """The test above can fail: without its memory the network makes other pictures."""
+    source = film(tmp_path / "in.mp4")
+    whole, resumed = tmp_path / "whole.mp4", tmp_path / "resumed.mp4"
+    do(source, whole)
+    with pytest.raises(Ended):
+        do(source, resumed, before_step=ends_at(70))
+    (state,) = folder_of(resumed).glob("part-0/*.state")
+    changed = journals.load_state(state)
+    assert changed is not None
+    journals.save_state(state, changed._replace(frame=torch.zeros_like(changed.frame)))
+    do(source, resumed)
+    assert resumed.read_bytes() != whole.read_bytes()
+
+
+SOURCES: dict[str, dict[str, Any]] = {
+    "open.mkv": {"codec": "libx265", "gop": 10},
+    "key.mkv": {"codec": "ffv1", "gop": 1, "bframes": 0},
+    "long.mp4": {"gop": 250},
+    "old.avi": {"codec": "mpeg4", "pts": list(range(90)), "time_base": Fraction(1, 25)},
+    "late.mp4": {"pts": [40_000 + 3600 * n for n in range(90)]},
+    "tele.ts": {"codec": "mpeg2video", "pts": [3600 * n for n in range(90)]},
+}
+
+
+@pytest.mark.parametrize("name", SOURCES)
+@pytest.mark.parametrize("window", [{}, {"start": Fraction(1, 2), "frames": 60}], ids=["whole", "cut"])
+def test_whatever_the_source(name: str, window: dict[str, Any], tmp_path: Path) -> None:
+    source = film(tmp_path / name, **{"sound": (), **SOURCES[name]})
+    whole, resumed = tmp_path / "whole.mkv", tmp_path / "resumed.mkv"
+    do(source, whole, **window)
+    for number in (40, 20):
+        with pytest.raises(Ended):
+            do(source, resumed, before_step=ends_at(number), **window)
+    assert do(source, resumed, **window).frames_resumed >= 20
+    assert resumed.read_bytes() == whole.read_bytes()
+
+
+def test_a_clock_that_starts_again_is_read_from_the_beginning(tmp_path: Path) -> None:
+    halves = [film(tmp_path / f"{n}.ts", 45, first_number=45 * n, sound=()) for n in range(2)]
+    source = join(halves, tmp_path / "in.ts")
+    whole, resumed = tmp_path / "whole.mkv", tmp_path / "resumed.mkv"
+    do(source, whole)
+    with pytest.raises(Ended):
+        do(source, resumed, before_step=ends_at(80))
+    report = do(source, resumed)
+    assert report.frames_resumed > 48
+    assert report.input["clock_restarts"] == 1
+    assert resumed.read_bytes() == whole.read_bytes()
+
+
+def test_ended_again_and_again(tmp_path: Path) -> None:
+    source = film(tmp_path / "in.mp4", 120)
+    whole, resumed = tmp_path / "whole.mp4", tmp_path / "resumed.mp4"
+    do(source, whole)
+    before = 0
+    for _ in range(30):
+        try:
+            report = do(source, resumed, before_step=ends_at(41, KeyboardInterrupt()))
+            break
+        except KeyboardInterrupt:
+            done = sum(len(journals.Done.read(p).segment.packets) for p in folder_of(resumed).glob("part-0/*.json"))
+            assert done > before
+            before = done
+    assert report.frames_resumed == before
+    assert resumed.read_bytes() == whole.read_bytes()
+
+
+def test_it_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.getLogger("gtasr_video"), "propagate", True)
+    caplog.set_level(NOTICE, "gtasr_video")
+    source, out = film(tmp_path / "in.mp4"), tmp_path / "out.mp4"
+    with pytest.raises(Ended) as caught:
+        do(source, out, before_step=ends_at(60))
+    (kept,) = [note for note in caught.value.__notes__ if "kept" in note]
+    assert kept.endswith(f"frames are kept in {folder_of(out)}; the same command goes on from there")
+    frames = int(kept.split()[0])
+    assert do(source, out).frames_resumed == frames
+    assert f"{out}: going on after {frames} frames that are done" in caplog.text
+
+
+def test_what_ends_before_the_first_segment_leaves_nothing(tmp_path: Path) -> None:
+    source, out = film(tmp_path / "in.mp4"), tmp_path / "out.mp4"
+    with pytest.raises(Ended):
+        do(source, out, before_step=ends_at(3))
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def unfinished(tmp_path: Path) -> tuple[Path, Path]:
+    source, out = film(tmp_path / "in.mp4"), tmp_path / "out.mp4"
+    with pytest.raises(Ended):
+        do(source, out, before_step=ends_at(70))
+    return source, out
+
+
+def test_other_settings_are_refused_with_the_reason(tmp_path: Path) -> None:
+    source, out = unfinished(tmp_path)
+    with pytest.raises(UsageError, match=r"begun with crf 30, not 31; .* --restart"):
+        do(source, out, encoding=Encoding(preset="ultrafast", crf=31))
+    with pytest.raises(UsageError, match="begun with window"):
+        do(source, out, start=Fraction(1))
+    with pytest.raises(UsageError, match="begun with scale 1, not 2"):
+        do(source, out, Echo(2))
+    assert do(source, out).frames_resumed > 0
+
+
+def test_another_source_is_refused(tmp_path: Path) -> None:
+    source, out = unfinished(tmp_path)
+    film(source, 91)
+    with pytest.raises(InputError, match="another source, or the source has changed; --restart"):
+        do(source, out)
+    assert do(source, out, restart=True).frames_resumed == 0
+    assert not folder_of(out).exists()
+
+
+def test_a_source_that_may_be_touched_and_moved(tmp_path: Path) -> None:
+    source, out = unfinished(tmp_path)
+    moved = source.rename(tmp_path / "moved.mp4")
+    os.utime(moved, (1, 1))
+    assert do(moved, out).frames_resumed > 0
+
+
+def test_a_source_that_goes_away_while_it_is_read(tmp_path: Path) -> None:
+    """As a share does that drops out: reading ends early, which must not pass for the end of the film."""
+    source = film(tmp_path / "in.mkv", 200, size=(160, 120), codec="ffv1", bframes=0, sound=())
+    whole, out = tmp_path / "whole.mkv", tmp_path / "out.mkv"
+    do(source, whole)
+    data = source.read_bytes()
+
+    def goes_away(number: int, _: Frame) -> None:
+        if number == 60:
+            os.truncate(source, len(data) * 2 // 3)
+
+    with pytest.raises(InputError, match=r"in\.mkv changed while it was read") as caught:
+        do(source, out, before_step=goes_away)
+    assert "frames are kept" in describe(caught.value)
+    assert not out.exists()
+    source.unlink()
+    with pytest.raises(InputError, match="no such file"):
+        do(source, out)
+    source.write_bytes(data)
+    assert do(source, out).frames_resumed >= 48
+    assert out.read_bytes() == whole.read_bytes()
+
+
+def test_an_encoder_that_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, out, whole = film(tmp_path / "in.mp4"), tmp_path / "out.mp4", tmp_path / "whole.mp4"
+    do(source, whole)
+    encode, numbers = PictureEncoder.encode, iter(range(1000))
+
+    def dies(self: PictureEncoder, frame: Frame, pts: int) -> Any:
+        if next(numbers) == 60:
+            raise av.ExternalError(-542398533, "Generic error in an external library")
+        return encode(self, frame, pts)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PictureEncoder, "encode", dies)
+        with pytest.raises(OutputError, match=r"out\.mp4: writing failed \(Generic error"):
+            do(source, out)
+    assert do(source, out).frames_resumed > 0
+    assert out.read_bytes() == whole.read_bytes()
+
+
+def damage(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("what", "spoil"),
+    [
+        ("*1.packets", damage),
+        ("*1.packets", Path.unlink),
+        ("*1.json", lambda path: path.write_text('{"packets": [[1]]}')),
+        ("*1.json", Path.unlink),
+        ("*.state", Path.unlink),
+        ("*.state", lambda path: path.write_bytes(b"")),
+        ("../job.json", lambda path: path.write_text("{")),
+    ],
+    ids=str,
+)
+def test_a_spoiled_journal_costs_time_but_not_the_result(what: str, spoil: Any, tmp_path: Path) -> None:
+    source, out = unfinished(tmp_path)
+    do(source, tmp_path / "whole.mp4")
+    (spoiled,) = (folder_of(out) / "part-0").glob(what)
+    spoil(spoiled)
+    do(source, out)
+    assert out.read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+
+
+def test_what_ends_while_joining_only_joins_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, out = film(tmp_path / "in.mp4"), tmp_path / "out.mp4"
+
+    def ends(*_: object) -> None:
+        raise Ended
+
+    with monkeypatch.context() as patch:
+        patch.setattr("gtasr_video.runtime.job.join", ends)
+        with pytest.raises(Ended):
+            do(source, out)
+    report = do(source, out, before_step=ends_at(0, AssertionError("a frame was enlarged again")))
+    assert report.frames_resumed == report.frames_out == 90
+    do(source, tmp_path / "whole.mp4")
+    assert out.read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+
+
+def test_two_at_once_do_not_mix(tmp_path: Path) -> None:
+    source, out = film(tmp_path / "in.mp4"), tmp_path / "out.mp4"
+
+    def second(number: int, _: Frame) -> None:
+        if number == 50:
+            with pytest.raises(OutputError, match=r"out\.mp4 is being made by another process"):
+                do(source, out)
+
+    assert do(source, out, before_step=second).frames_out == 90
+
+
+def test_the_journal_is_small_and_says_what_it_is(tmp_path: Path) -> None:
+    _, out = unfinished(tmp_path)
+    folder = folder_of(out)
+    known = json.loads((folder / "job.json").read_text())
+    assert known["settings"]["encoder"] == "libx264"
+    assert len(list(folder.glob("part-0/*.state"))) == 1
+    assert not list(folder.rglob("*.part"))
