@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from gtasr_video.models.flow import Motion, block_motion, gather_pixels, source_index
 from gtasr_video.ops.edges import luma
+from gtasr_video.ops.kernels import usable
 from gtasr_video.ops.noise import keyed_gaussian
 from gtasr_video.ops.warp import warp
 
@@ -100,6 +101,10 @@ def transport_noise(noise: Tensor, drift: Tensor, vector: Tensor, keep: Tensor, 
 
     Returns (noise, drift). Each value goes to at most one place, so the result stays independent unit Gaussian.
     """
+    if usable(noise):
+        from gtasr_video.ops.kernels.noise import transport_noise as fused
+
+        return fused(noise, drift, vector, keep, fresh)
     b, _, h, w = noise.shape
     step = torch.round(vector - drift).long()
     source, inside = source_index(step)

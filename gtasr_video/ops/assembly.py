@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from gtasr_video.frames import ColorSpec, PixelLayout
 from gtasr_video.ops.color import chroma_halving, codes_from_rgb, quantised
+from gtasr_video.ops.dither import DITHERED_BITS, thresholds_in_cells
 from gtasr_video.ops.resize import enlarge
 
 # Cells that the correction at the picture's sides looks at; a picture must be wider than that on either side.
@@ -59,7 +60,14 @@ def can_assemble(width: int, cell: int, scale: int, layout: PixelLayout, color: 
 
 
 def planes_from_cells(
-    x: Tensor, residual: Tensor, cell: int, scale: int, layout: PixelLayout, color: ColorSpec
+    x: Tensor,
+    residual: Tensor,
+    cell: int,
+    scale: int,
+    layout: PixelLayout,
+    color: ColorSpec,
+    *,
+    dither: bool = False,
 ) -> tuple[Tensor, ...]:
     """Return the planes in `layout` of bicubic(x) + residual.
 
@@ -74,7 +82,17 @@ def planes_from_cells(
     luma, *chroma = torch.split(signal, [rows * columns for rows, columns in w.full], dim=1)
     if w.halving is not None:
         chroma = list(_halved(torch.cat(chroma, dim=1), *w.halving).chunk(2, dim=1))
-    return tuple(_placed(quantised(part, layout), size) for part, size in zip([luma, *chroma], w.sizes, strict=True))
+    return tuple(
+        _placed(quantised(part, layout, _thresholds(part, size, layout, dither)), size)
+        for part, size in zip([luma, *chroma], w.sizes, strict=True)
+    )
+
+
+def _thresholds(part: Tensor, size: tuple[int, int], layout: PixelLayout, dither: bool) -> Tensor | float:
+    """Return where values of a plane in cells of `size` are rounded up."""
+    if not dither or layout.bits > DITHERED_BITS:
+        return 0.5
+    return thresholds_in_cells(*size, part.shape[-2], part.shape[-1], part.device)
 
 
 def _halved(chroma: Tensor, halving: Tensor, left: Tensor, right: Tensor) -> Tensor:

@@ -21,9 +21,10 @@ import torch
 from torch import Tensor
 
 from gtasr_video.frames import ColorSpec, PixelLayout
+from gtasr_video.ops.dither import DITHERED_BITS, thresholds
 
 # (Kr, Kb) of H.273 table 4. "rgb" serves a grey picture tagged so, whose three channels are equal anyway.
-_WEIGHTS: Final = {
+WEIGHTS: Final = {
     "bt601": (0.299, 0.114),
     "bt709": (0.2126, 0.0722),
     "bt2020": (0.2627, 0.0593),
@@ -40,7 +41,7 @@ def yuv_to_rgb(planes: tuple[Tensor, ...], layout: PixelLayout, color: ColorSpec
     `layout` gives depth and subsampling, `color` matrix, range and chroma siting. Values beyond [0, 1] (super-white,
     chroma no display can show) are kept. Planar RGB (``gbrp``, planes G, B, R) is only scaled, grey is repeated.
     """
-    low, span = _luma_range(layout.bits, color.full_range)
+    low, span = luma_range(layout.bits, color.full_range)
     if layout.name.startswith("gbrp"):
         channels = [planes[i].float().sub_(low).mul_(1 / span) for i in (2, 0, 1)]
         return torch.stack(channels)[None]
@@ -48,8 +49,8 @@ def yuv_to_rgb(planes: tuple[Tensor, ...], layout: PixelLayout, color: ColorSpec
     luma = planes[0].float().sub_(low).mul_(1 / span)
     if layout.planes == 1:
         return luma.expand(1, 3, height, width).contiguous()
-    kr, kb = _WEIGHTS[color.matrix]
-    middle, reach = _chroma_range(layout.bits, color.full_range)
+    kr, kb = WEIGHTS[color.matrix]
+    middle, reach = chroma_range(layout.bits, color.full_range)
     cb, cr = (_enlarged(p.float().sub_(middle).mul_(1 / reach), layout, color, height, width) for p in planes[1:])
     kg = 1 - kr - kb
     red = torch.add(luma, cr, alpha=2 * (1 - kr))
@@ -58,26 +59,26 @@ def yuv_to_rgb(planes: tuple[Tensor, ...], layout: PixelLayout, color: ColorSpec
     return torch.stack((red, green, blue))[None]
 
 
-def rgb_to_yuv(rgb: Tensor, layout: PixelLayout, color: ColorSpec) -> tuple[Tensor, ...]:
+def rgb_to_yuv(rgb: Tensor, layout: PixelLayout, color: ColorSpec, *, dither: bool = False) -> tuple[Tensor, ...]:
     """Return the planes (h, w) in `layout` of (1, 3, H, W) `rgb` of any floating type, nominally in [0, 1].
 
     Values are rounded to the nearest code and limited to what `layout.bits` can hold, so that super-white stays.
-    The exact inverse of `yuv_to_rgb` up to rounding.
+    The exact inverse of `yuv_to_rgb` up to rounding. `dither` mixes codes where 8 bits would show steps.
     """
     red, green, blue = rgb.to(torch.float32, memory_format=torch.contiguous_format)[0]
-    low, span = _luma_range(layout.bits, color.full_range)
+    low, span = luma_range(layout.bits, color.full_range)
     if layout.name.startswith("gbrp"):
-        return tuple(quantised(plane.mul(span).add_(low), layout) for plane in (green, blue, red))
-    kr, kb = _WEIGHTS[color.matrix]
+        return tuple(_codes(plane.mul(span).add_(low), layout, dither) for plane in (green, blue, red))
+    kr, kb = WEIGHTS[color.matrix]
     luma = (red * kr).add_(green, alpha=1 - kr - kb).add_(blue, alpha=kb)
     if layout.planes == 1:
-        return (quantised(luma.mul_(span).add_(low), layout),)
-    middle, reach = _chroma_range(layout.bits, color.full_range)
+        return (_codes(luma.mul_(span).add_(low), layout, dither),)
+    middle, reach = chroma_range(layout.bits, color.full_range)
     chroma = []
     for channel, weight in ((blue, kb), (red, kr)):
         difference = _reduced(channel - luma, layout, color)
-        chroma.append(quantised(difference.mul_(reach / (2 * (1 - weight))).add_(middle), layout))
-    return (quantised(luma.mul_(span).add_(low), layout), *chroma)
+        chroma.append(_codes(difference.mul_(reach / (2 * (1 - weight))).add_(middle), layout, dither))
+    return (_codes(luma.mul_(span).add_(low), layout, dither), *chroma)
 
 
 def codes_from_rgb(layout: PixelLayout, color: ColorSpec) -> tuple[Tensor, Tensor]:
@@ -85,14 +86,14 @@ def codes_from_rgb(layout: PixelLayout, color: ColorSpec) -> tuple[Tensor, Tenso
 
     What `rgb_to_yuv` does to one pixel, for those who want to do it in another order.
     """
-    low, span = _luma_range(layout.bits, color.full_range)
+    low, span = luma_range(layout.bits, color.full_range)
     if layout.name.startswith("gbrp"):
         return torch.eye(3, dtype=torch.float64)[[1, 2, 0]] * span, torch.full((3,), low, dtype=torch.float64)
-    kr, kb = _WEIGHTS[color.matrix]
+    kr, kb = WEIGHTS[color.matrix]
     luma = torch.tensor([kr, 1 - kr - kb, kb], dtype=torch.float64)
     if layout.planes == 1:
         return luma[None] * span, torch.tensor([low], dtype=torch.float64)
-    middle, reach = _chroma_range(layout.bits, color.full_range)
+    middle, reach = chroma_range(layout.bits, color.full_range)
     red, _, blue = torch.eye(3, dtype=torch.float64)
     rows = [luma * span, (blue - luma) * (reach / (2 * (1 - kb))), (red - luma) * (reach / (2 * (1 - kr)))]
     return torch.stack(rows), torch.tensor([low, middle, middle], dtype=torch.float64)
@@ -100,52 +101,61 @@ def codes_from_rgb(layout: PixelLayout, color: ColorSpec) -> tuple[Tensor, Tenso
 
 def chroma_halving(rows: Tensor, color: ColorSpec) -> Tensor:
     """Return `rows` (h, w) of a chroma plane at half the columns, filtered as `rgb_to_yuv` does."""
-    return (_reduce_cosited if _cosited(color)[0] else _reduce_between)(rows)
+    return (_reduce_cosited if cosited(color)[0] else _reduce_between)(rows)
 
 
-def rgb_to_yuv_in_bands(rgb: Tensor, layout: PixelLayout, color: ColorSpec, rows: int = 256) -> tuple[Tensor, ...]:
-    """Return what `rgb_to_yuv` does, working on `rows` (even) rows at a time, so that little memory is needed beside.
+def rgb_to_yuv_in_bands(
+    rgb: Tensor, layout: PixelLayout, color: ColorSpec, rows: int = 256, *, dither: bool = False
+) -> tuple[Tensor, ...]:
+    """Return what `rgb_to_yuv` does, working on `rows` rows at a time, so that little memory is needed beside.
 
-    `rgb` is in [-1, 1] here, and brought to [0, 1] band by band.
+    `rows` is a multiple of 16, so that the thresholds of dither stay where they are.
     """
     height, width = rgb.shape[-2:]
     sizes = [layout.plane_size(i, width, height) for i in range(layout.planes)]
     planes = tuple(torch.empty(size, dtype=layout.dtype, device=rgb.device) for size in sizes)
     for first in range(0, height, rows):
         last, top = min(height, first + rows), max(0, first - _BAND_MARGIN)
-        band = rgb[..., top : min(height, last + _BAND_MARGIN), :].add(1).mul_(0.5)
-        for index, part in enumerate(rgb_to_yuv(band, layout, color)):
+        band = rgb[..., top : min(height, last + _BAND_MARGIN), :]
+        for index, part in enumerate(rgb_to_yuv(band, layout, color, dither=dither)):
             down = layout.log2_chroma_h if index else 0
             begin, end = first >> down, -(-last >> down)
             planes[index][begin:end] = part[begin - (top >> down) : end - (top >> down)]
     return planes
 
 
-def _luma_range(bits: int, full: bool) -> tuple[float, float]:
+def luma_range(bits: int, full: bool) -> tuple[float, float]:
     """Return the code of black, and the codes from black to white."""
     return (0.0, float((1 << bits) - 1)) if full else (float(16 << bits - 8), float(219 << bits - 8))
 
 
-def _chroma_range(bits: int, full: bool) -> tuple[float, float]:
+def chroma_range(bits: int, full: bool) -> tuple[float, float]:
     """Return the code of no colour, and the codes from the lowest to the highest."""
     return float(1 << bits - 1), float((1 << bits) - 1) if full else float(224 << bits - 8)
 
 
-def quantised(values: Tensor, layout: PixelLayout) -> Tensor:
-    """Return `values` (in codes) rounded to the nearest code of `layout`, halves up."""
-    values = values.add(0.5).floor_().clamp_(0, (1 << layout.bits) - 1)
+def _codes(values: Tensor, layout: PixelLayout, dither: bool) -> Tensor:
+    """Return a plane (h, w) in codes as codes of `layout`."""
+    height, width = values.shape
+    dithered = dither and layout.bits <= DITHERED_BITS
+    return quantised(values, layout, thresholds(height, width, values.device) if dithered else 0.5)
+
+
+def quantised(values: Tensor, layout: PixelLayout, threshold: Tensor | float = 0.5) -> Tensor:
+    """Return `values` (in codes) as codes of `layout`: rounded, halves up, or by the `thresholds` of dither."""
+    values = (values + threshold).floor_().clamp_(0, (1 << layout.bits) - 1)
     if layout.dtype is torch.uint8:
         return values.to(torch.uint8)
     return values.to(torch.int32).to(torch.uint16)
 
 
-def _cosited(color: ColorSpec) -> tuple[bool, bool]:
+def cosited(color: ColorSpec) -> tuple[bool, bool]:
     """Return whether chroma samples lie on pixels across and down."""
     return color.chroma_siting != "center", color.chroma_siting == "topleft"
 
 
 def _enlarged(plane: Tensor, layout: PixelLayout, color: ColorSpec, height: int, width: int) -> Tensor:
-    across, down = _cosited(color)
+    across, down = cosited(color)
     if layout.log2_chroma_h:
         plane = (_enlarge_cosited if down else _enlarge_between)(plane.mT, height).mT
     if layout.log2_chroma_w:
@@ -154,7 +164,7 @@ def _enlarged(plane: Tensor, layout: PixelLayout, color: ColorSpec, height: int,
 
 
 def _reduced(plane: Tensor, layout: PixelLayout, color: ColorSpec) -> Tensor:
-    across, down = _cosited(color)
+    across, down = cosited(color)
     if layout.log2_chroma_h:
         plane = (_reduce_cosited if down else _reduce_between)(plane.mT).mT
     if layout.log2_chroma_w:

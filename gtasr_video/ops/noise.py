@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from gtasr_video.ops.kernels import usable
+
 _GOLDEN = 0x9E3779B9
 
 
@@ -25,17 +27,25 @@ def _mix(x: Tensor) -> Tensor:
     return x ^ ((x >> 16) & 0xFFFF)
 
 
+def stream_keys(seed: int, age: Tensor) -> Tensor:
+    """Return the int32 key of each stream's next field, from `seed` and the `age` (B,) of the stream."""
+    return _mix(_mix(age.to(torch.int32) + _signed(seed * _GOLDEN)) + _signed(seed >> 32))
+
+
 def keyed_gaussian(seed: int, age: Tensor, shape: tuple[int, int, int]) -> Tensor:
     """Return unit Gaussian noise (B, *shape), float32, keyed by (seed, age of each stream, element).
 
     `age` (B,) int64 is the frame number since the last cut. Counter-based (hash, then Box-Muller), so no generator
     state is carried and nothing waits for the host; the integers agree on every device, the floats to rounding.
     """
+    if usable(age):
+        from gtasr_video.ops.kernels import noise
+
+        return noise.keyed_gaussian(seed, age, shape)
     count = math.prod(shape)
     pairs = (count + 1) // 2
     index = torch.arange(pairs, dtype=torch.int32, device=age.device)
-    stream = _mix(_mix(age.to(torch.int32) + _signed(seed * _GOLDEN)) + _signed(seed >> 32))
-    first = _mix(index[None, :] + stream[:, None])
+    first = _mix(index[None, :] + stream_keys(seed, age)[:, None])
     second = _mix(first ^ _signed(_GOLDEN))
     # 24 bits of each hash; the half keeps the logarithm away from zero.
     u = ((first & 0xFFFFFF).float() + 0.5) * 2.0**-24

@@ -213,7 +213,8 @@ class Upscaler:
         y = y[..., : self._spec.height * self.scale, : self._spec.width * self.scale]
         sound = _is_sound(x, y)
         layout, color = self._output.layout, self._output.color
-        planes = rgb_to_yuv(y.add_(1).mul_(0.5), layout, color) if whole else rgb_to_yuv_in_bands(y, layout, color)
+        to_planes = rgb_to_yuv if whole else rgb_to_yuv_in_bands
+        planes = to_planes(y.add_(1).mul_(0.5), layout, color, dither=True)
         self._state = state  # only now: what failed on the way is made again from the state before
         return Upscaled(Frame(planes, frame.pts, frame.duration, frame.cut), sound, before)
 

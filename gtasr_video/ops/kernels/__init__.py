@@ -1,0 +1,73 @@
+"""The glue around the network in fused Triton kernels, for CUDA; each has its torch reference and is tested against it.
+
+    picture_from_planes   YUV planes -> the network's input      reference: ops.color.yuv_to_rgb, and padding
+    planes_from_cells     what the network gives -> YUV planes   reference: ops.assembly.planes_from_cells
+    keyed_gaussian        the noise, drawn                       reference: ops.noise.keyed_gaussian
+    transport_noise       the noise, moved                       reference: models.temporal.transport_noise
+
+Triton comes with torch's CUDA builds; nothing here is imported elsewhere. Before a kernel is relied on it must have
+compiled and given on the device what its reference gives (`proven`).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from gtasr_video.frames import ColorSpec, PixelLayout
+
+log = logging.getLogger("gtasr_video")
+
+
+def usable(tensor: Tensor) -> bool:
+    """Return whether the kernels are to be used for `tensor`: on CUDA, in inference, where they are `proven`."""
+    return tensor.is_cuda and torch.is_inference_mode_enabled() and proven(tensor.device)
+
+
+@cache
+def proven(device: torch.device) -> bool:
+    """Return whether the kernels compile on `device` and agree there with torch; says why not, once."""
+    if importlib.util.find_spec("triton") is None:
+        log.info("kernels: Triton is not installed; torch's operators are used")
+        return False
+    try:
+        _try(device)
+    except Exception as error:
+        log.warning(
+            "kernels: not used on %s (%s: %s)", device, type(error).__name__, " ".join(str(error).split())[:200]
+        )
+        return False
+    return True
+
+
+@torch.no_grad()
+@torch.inference_mode(False)
+def _try(device: torch.device) -> None:
+    """Raise if a kernel does not run or differs. Out of inference mode, where the references are what they are."""
+    from gtasr_video.ops.assembly import planes_from_cells
+    from gtasr_video.ops.color import yuv_to_rgb
+    from gtasr_video.ops.kernels import noise, planes
+    from gtasr_video.ops.noise import keyed_gaussian
+
+    draw = torch.Generator().manual_seed(0)
+    layout, color = PixelLayout("yuv420p"), ColorSpec()
+    sizes = ((24, 32), (12, 16), (12, 16))
+    given = tuple(torch.randint(0, 256, size, dtype=torch.uint8, generator=draw).to(device) for size in sizes)
+    x = planes.picture_from_planes(given, layout, color, 1)
+    _agree(x, yuv_to_rgb(given, layout, color) * 2 - 1, 1e-4)
+    cells = torch.randn(1, 192, 12, 16, generator=draw).to(device, torch.bfloat16) / 10
+    found = planes.planes_from_cells(x, cells, 2, 4, layout, color, (96, 128))
+    for one, other in zip(found, planes_from_cells(x, cells, 2, 4, layout, color, dither=True), strict=True):
+        _agree(one.float(), other.float(), 1)
+    age = torch.zeros(1, dtype=torch.int64, device=device)
+    _agree(noise.keyed_gaussian(3, age, (4, 8, 8)), keyed_gaussian(3, age, (4, 8, 8)), 1e-3)
+
+
+def _agree(one: Tensor, other: Tensor, tolerance: float) -> None:
+    gap = float((one - other).abs().max())
+    if gap > tolerance:
+        raise ArithmeticError(f"a kernel differs from torch by {gap:g}")
