@@ -40,6 +40,9 @@ $(VENV)/.created:
 $(VENV)/.base: $(VENV)/.created pyproject.toml
 	@echo "installing the package into $(VENV) (torch is large: minutes on a slow line)"
 	@$(PIP_INSTALL) --editable .
+	@if ! $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then \
+	    echo "no CUDA GPU here: installing OpenVINO, which is faster on a CPU"; \
+	    $(PIP_INSTALL) --editable '.[cpu]'; fi
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.base pyproject.toml

@@ -39,7 +39,8 @@ class UpscaleConfig:
     steps    how often each frame is read along the path of the method; 1 is what the networks are made for
     device   auto, cpu, cuda or cuda:N
     dtype    what the network computes in; auto is the fastest that keeps the picture on the device
-    seed     of the network's noise; the same input, seed and device give the same bytes
+    backend  auto, torch, openvino or openvino-int8: who does the arithmetic; auto is the fastest that is installed
+    seed     of the network's noise; the same input, seed, device and backend give the same bytes
     codec, crf, preset, pix_fmt   as in `Encoding`; None leaves it to the codec
     stream   how pipes and addresses are read and written, as in `StreamConfig`
 
@@ -55,6 +56,7 @@ class UpscaleConfig:
     steps: int = 1
     device: str = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    backend: Literal["auto", "torch", "openvino", "openvino-int8"] = "auto"
     seed: int = 0
     codec: str | None = None
     crf: int | None = None
@@ -169,7 +171,9 @@ def upscale(
 
 def _upscaler(settings: UpscaleConfig, model: VideoModel | None, device: Device) -> Upscaler:
     network = model or load_model(settings.model, scale=settings.scale, steps=settings.steps)
-    return Upscaler(network, device=device, seed=settings.seed)
+    # Who names a type wants torch's own arithmetic in it.
+    backend = "torch" if settings.backend == "auto" and settings.dtype != "auto" else settings.backend
+    return Upscaler(network, device=device, seed=settings.seed, backend=backend)
 
 
 def parse_seconds(value: Seconds, name: str = "time") -> Fraction:
@@ -222,7 +226,8 @@ def _log_plan(reader: Reader, upscaler: Upscaler, writer: Writer) -> None:
     facts = upscaler.model.facts
     log.info("input: %dx%d %s, %s", spec.width, spec.height, spec.layout.name, spec.color.matrix)
     log.info("model: %s x%d, seed %d", facts.name, facts.scale, upscaler.seed)
-    log.info("device: %s in %s (%s)", device.name, str(device.dtype).removeprefix("torch."), device.reason)
+    dtype = str(device.dtype).removeprefix("torch.")
+    log.info("device: %s in %s by %s (%s)", device.name, dtype, upscaler.backend, device.reason)
     log.info(
         "output: %dx%d %s, %s crf %s preset %s",
         *(output[k] for k in ("width", "height", "pix_fmt", "encoder", "crf", "preset")),

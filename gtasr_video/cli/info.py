@@ -12,7 +12,13 @@ from typing import Any
 import click
 
 _PACKAGES = ("torch", "torchaudio", "av", "numpy", "ffmpeg-python", "decord", "imageio-ffmpeg", "safetensors")
-_OPTIONAL = {"evaluate": ("cv2", "scipy"), "train": ("PIL",), "peers": ("ncnn",)}
+_OPTIONAL = {
+    "cpu": ("openvino",),
+    "export": ("onnx", "onnxscript", "onnxruntime"),
+    "evaluate": ("cv2", "scipy"),
+    "train": ("PIL",),
+    "peers": ("ncnn",),
+}
 
 Rows = Iterator[tuple[str, str]]
 

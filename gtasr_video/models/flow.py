@@ -62,7 +62,8 @@ def block_motion(current: Tensor, previous: Tensor, cell: int) -> Motion:
 def _fractions(now: Tensor, before: Tensor, whole: Tensor, cell: int) -> tuple[Tensor, Tensor]:
     """Return (flow, left) of `Motion`: the least squares fit of luma's gradients, looked at again where it leads."""
     fraction = torch.zeros_like(whole, dtype=torch.float32)
-    moved = gather_pixels(before, _spread(whole, cell))
+    framed = _Framed(before)
+    moved = framed.at(_spread(framed.step(whole), cell))
     for _ in range(_ROUNDS):
         fraction = (fraction + _slope(now, moved, cell)).clamp(-1, 1)
         moved = warp(before, _spread(whole + fraction, cell))
@@ -112,37 +113,58 @@ def _exhaustive(now: Tensor, before: Tensor) -> Tensor:
     return torch.stack([best % side - SEARCH, best // side - SEARCH], dim=1)
 
 
+class _Framed:
+    """A picture (B, 1, H, W) continued on all sides as far as any vector leads, so that looking up needs no limits.
+
+    A vector is one number here, the step it makes in the flat picture, and two vectors are added by adding these.
+    """
+
+    def __init__(self, picture: Tensor) -> None:
+        h, w = picture.shape[-2:]
+        self.width = w + 2 * REACH
+        self.flat = F.pad(picture, [REACH] * 4, mode="replicate").flatten(1)
+        rows, columns = (torch.arange(REACH, REACH + side, device=picture.device) for side in (h, w))
+        self.home = rows[:, None] * self.width + columns
+
+    def step(self, vector: Tensor) -> Tensor:
+        """Return the steps (B, 1, h, w) of vectors (B, 2, h, w) of at most `REACH` a side."""
+        return vector[:, 1:] * self.width + vector[:, :1]
+
+    def at(self, step: Tensor) -> Tensor:
+        """Return the picture at p + step (B, K, H, W), for each of K fields of steps."""
+        return _take(self.flat[:, None], (self.home + step).flatten(1)).view(step.shape)
+
+
+def _take(flat: Tensor, index: Tensor) -> Tensor:
+    """Return the columns `index` (B, n) of `flat` (B, C, N); for one stream in one piece, which is much faster."""
+    if len(flat) == 1:
+        return flat.index_select(2, index[0])
+    return flat.gather(2, index[:, None].expand(-1, flat.shape[1], -1))
+
+
 def _refine(now: Tensor, before: Tensor, vector: Tensor, block: int) -> Tensor:
     """Move each block's vector by at most one pixel a side, to where it fits best."""
-    dense = _spread(vector, block)
-    costs = []
-    for dy in (-1, 0, 1):
-        for dx in (-1, 0, 1):
-            moved = gather_pixels(before, _shifted(dense, dx, dy))
-            costs.append(F.avg_pool2d((now - moved).abs(), block))
-    best = torch.cat(costs, dim=1).argmin(dim=1, keepdim=True)
+    framed = _Framed(before)
+    near = [dy * framed.width + dx for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
+    middle = _spread(framed.step(vector), block)
+    steps = torch.cat([middle + one for one in near], dim=1)
+    best = F.avg_pool2d((now - framed.at(steps)).abs(), block).argmin(dim=1, keepdim=True)
     return vector + torch.cat([best % 3 - 1, best // 3 - 1], dim=1)
 
 
 def _choose(now: Tensor, before: Tensor, blocks: Tensor, cell: int) -> tuple[Tensor, Tensor]:
     """Give each cell the best of the vectors of its block, of the blocks around it, and no motion."""
     h, w = blocks.shape[-2:]
-    framed = F.pad(blocks.float(), (1, 1, 1, 1), mode="replicate").long()
+    around = F.pad(blocks.float(), (1, 1, 1, 1), mode="replicate").long()
     places = ((1, 1), (0, 1), (2, 1), (1, 0), (1, 2))
-    candidates = [_spread(framed[..., y : y + h, x : x + w], BLOCK // cell) for y, x in places]
-    candidates.append(torch.zeros_like(candidates[0]))
-    costs = []
-    for candidate in candidates:
-        moved = gather_pixels(before, _spread(candidate, cell))
-        costs.append(_box(F.avg_pool2d((now - moved).abs(), cell), 3))
-    error, best = torch.cat(costs, dim=1).min(dim=1, keepdim=True)
-    index = best[:, None].expand(-1, -1, 2, -1, -1)
-    return torch.stack(candidates, dim=1).gather(1, index)[:, 0], error
-
-
-def _shifted(vector: Tensor, dx: int, dy: int) -> Tensor:
-    # Numbers go along with a kernel; a tensor of them would be copied from the host, which no captured graph may do.
-    return torch.stack([vector[:, 0] + dx, vector[:, 1] + dy], dim=1)
+    candidates = [around[..., y : y + h, x : x + w] for y, x in places]
+    candidates.append(torch.zeros_like(blocks))
+    framed = _Framed(before)
+    steps = torch.cat([framed.step(candidate) for candidate in candidates], dim=1)
+    away = (now - framed.at(_spread(steps, BLOCK))).abs()
+    error, best = _box(F.avg_pool2d(away, cell), 3).min(dim=1, keepdim=True)
+    vectors = [_spread(torch.stack([c[:, k] for c in candidates], dim=1), BLOCK // cell) for k in (0, 1)]
+    return torch.cat([field.gather(1, best) for field in vectors], dim=1), error
 
 
 def source_index(vector: Tensor) -> tuple[Tensor, Tensor]:
@@ -159,4 +181,4 @@ def gather_pixels(x: Tensor, vector: Tensor) -> Tensor:
     """Return x (B, C, H, W) at p + vector (B, 2, H, W) int64, edges replicated; differentiable in x."""
     b, c, h, w = x.shape
     index, _ = source_index(vector)
-    return x.reshape(b, c, h * w).gather(2, index[:, None].expand(b, c, h * w)).view(b, c, h, w)
+    return _take(x.reshape(b, c, h * w), index).view(b, c, h, w)

@@ -107,6 +107,34 @@ class ScaleAdapter(nn.Module):
         nn.init.zeros_(self.head.bias)
 
 
+class Recall(nn.Module):
+    """`reference` of an adapter for inference, in parts: nothing is joined, and only its output is weighted.
+
+    A convolution of one pixel and a weight for that pixel may change places.
+    """
+
+    def __init__(self, reference: nn.Conv2d, width: int) -> None:
+        super().__init__()
+        assert reference.bias is not None
+        picture, features, confidence = torch.split(
+            reference.weight, [reference.in_channels - width - 1, width, 1], dim=1
+        )
+        self.picture, self.features = (_without_bias(part) for part in (picture, features))
+        self.confidence = nn.Parameter(confidence[None, :, 0].clone())
+        self.bias = nn.Parameter(reference.bias.view(1, -1, 1, 1).clone())
+
+    def forward(self, picture: Tensor, features: Tensor, confidence: Tensor) -> Tensor:
+        """Return what is recalled, as features (B, C, h, w)."""
+        recalled: Tensor = self.picture(picture) + self.features(features) + self.confidence
+        return recalled * confidence + self.bias
+
+
+def _without_bias(weight: Tensor) -> nn.Conv2d:
+    layer = nn.Conv2d(weight.shape[1], weight.shape[0], 1, bias=False, dtype=weight.dtype, device=weight.device)
+    layer.weight.copy_(weight)
+    return layer
+
+
 class Refinement(nn.Module):
     """Trunk and heads (by the name of their adapter) folded at a later point of the path than tau = 1, and its gate."""
 
@@ -153,6 +181,7 @@ class GTASRVideo(nn.Module):
         self.steps = 1
         self.folded_gate: float | None = None
         self.refinements = nn.ModuleList()  # of the steps after the first, once folded
+        self.recalls = nn.ModuleDict()  # of the adapters, once folded
 
     @property
     def facts(self) -> ModelFacts:
@@ -204,14 +233,21 @@ class GTASRVideo(nn.Module):
         confidence = reference.confidence.to(dtype)
         output = move_picture(state.output.to(dtype), reference.motion, cell, self.scale)
         inner = move_features(state.features.to(dtype), reference.motion, cell)
-        moved = torch.cat([output, inner], dim=1) * confidence
-        features = (
-            self.adapter.frame(cells)
-            + self.join_guide(guide)
-            + self.adapter.reference(torch.cat([moved, confidence], dim=1))
-        )
+        features = self.adapter.frame(cells) + self.join_guide(guide) + self._recall(output, inner, confidence)
         yup = enlarge(x, self.scale) if enlarged else x.new_zeros(0)
         return Context(yup, features, guide, reference)
+
+    def _recall(self, output: Tensor, inner: Tensor, confidence: Tensor) -> Tensor:
+        if self.recalls:
+            recalled: Tensor = self.recalls[f"x{self.scale}"](output, inner, confidence)
+        else:
+            moved = torch.cat([output, inner], dim=1) * confidence
+            recalled = self.adapter.reference(torch.cat([moved, confidence], dim=1))
+        return recalled
+
+    def readers(self) -> list[nn.Module]:
+        """Return the layers that read the LR frame itself."""
+        return [self.guide.first, *(self.adapters.get_submodule(name).frame for name in self.adapters)]  # type: ignore[list-item]
 
     def predict(
         self, context: Context, state: Tensor | None, tau: Tensor, refinement: Refinement | None = None
@@ -336,6 +372,9 @@ class GTASRVideo(nn.Module):
             trunk, heads = copy.deepcopy((self.trunk, self._heads()))
             self.refinements.append(Refinement(trunk, heads, self._fold_into(trunk, heads, tau)))
         self.folded_gate = self._fold_into(self.trunk, self._heads(), 1.0)
+        for name in self.adapters:
+            reference = self.adapters.get_submodule(name).reference
+            self.recalls[name] = Recall(reference, self.architecture.widths[0])  # type: ignore[arg-type]
         return self
 
     def _heads(self) -> dict[str, nn.Conv2d]:

@@ -146,7 +146,9 @@ def quantised(values: Tensor, layout: PixelLayout, threshold: Tensor | float = 0
     values = (values + threshold).floor_().clamp_(0, (1 << layout.bits) - 1)
     if layout.dtype is torch.uint8:
         return values.to(torch.uint8)
-    return values.to(torch.int32).to(torch.uint16)
+    codes = values.to(torch.int32)
+    # Who traces gets what the compilers of graphs know: 16 bits without a sign are not among it.
+    return codes if torch._C._get_tracing_state() else codes.to(torch.uint16)
 
 
 def cosited(color: ColorSpec) -> tuple[bool, bool]:
@@ -157,7 +159,7 @@ def cosited(color: ColorSpec) -> tuple[bool, bool]:
 def _enlarged(plane: Tensor, layout: PixelLayout, color: ColorSpec, height: int, width: int) -> Tensor:
     across, down = cosited(color)
     if layout.log2_chroma_h:
-        plane = (_enlarge_cosited if down else _enlarge_between)(plane.mT, height).mT
+        plane = (_enlarge_cosited if down else _enlarge_between)(plane.t(), height).t()
     if layout.log2_chroma_w:
         plane = (_enlarge_cosited if across else _enlarge_between)(plane, width)
     return plane
@@ -166,7 +168,7 @@ def _enlarged(plane: Tensor, layout: PixelLayout, color: ColorSpec, height: int,
 def _reduced(plane: Tensor, layout: PixelLayout, color: ColorSpec) -> Tensor:
     across, down = cosited(color)
     if layout.log2_chroma_h:
-        plane = (_reduce_cosited if down else _reduce_between)(plane.mT).mT
+        plane = (_reduce_cosited if down else _reduce_between)(plane.t()).t()
     if layout.log2_chroma_w:
         plane = (_reduce_cosited if across else _reduce_between)(plane)
     return plane
@@ -174,7 +176,7 @@ def _reduced(plane: Tensor, layout: PixelLayout, color: ColorSpec) -> Tensor:
 
 def _packed(plane: Tensor) -> Tensor:
     """Return `plane` without gaps in memory, in its own order."""
-    return plane.mT.contiguous().mT if plane.stride(0) < plane.stride(1) else plane.contiguous()
+    return plane.t().contiguous().t() if plane.stride(0) < plane.stride(1) else plane.contiguous()
 
 
 def _mirrored(plane: Tensor, before: int, after: int, length: int) -> Tensor:

@@ -237,7 +237,7 @@ class Session:
             seed=self.upscaler.seed,
             device=self.upscaler.device.name,
             dtype=str(self.upscaler.device.dtype).removeprefix("torch."),
-            backend="torch",
+            backend=self.upscaler.backend,
             tiles=str(self.upscaler.grid),
             frames_redone=self.upscaler.redone,
             input=self.reader.facts(),

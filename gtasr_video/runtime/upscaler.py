@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from gtasr_video.device import Device, choose, free_memory, is_out_of_memory, release_memory
 from gtasr_video.errors import ModelError, UsageError
 from gtasr_video.frames import Frame, VideoSpec
 from gtasr_video.models.facts import State, VideoModel
 from gtasr_video.models.handover import hand_over
-from gtasr_video.ops.color import rgb_to_yuv, rgb_to_yuv_in_bands, yuv_to_rgb
+from gtasr_video.runtime.backends import Backend, Name, TorchBackend, backend_for, open_backend
+from gtasr_video.runtime.backends.frame import padded_size
 from gtasr_video.runtime.footprint import Fit, frame_bytes
 from gtasr_video.runtime.tiles import Grid, tiled
 
@@ -24,8 +24,6 @@ log = logging.getLogger("gtasr_video")
 
 # Frames that a session holds on either side of a step.
 _WAITING = 8
-# In the network's range [-1, 1]. No picture brighter than the second comes out darker than the first.
-_BLACK, _DARK = -0.99, -0.95
 
 
 class Upscaled(NamedTuple):
@@ -44,13 +42,15 @@ class Upscaled(NamedTuple):
 class Upscaler:
     """Enlarge the frames of one stream with `model`, in order, one for one.
 
-    Each frame goes YUV -> RGB in [0, 1] -> [-1, 1] -> padded to ``facts.multiple_of`` (replicate) -> ``model.step``
-    -> cropped -> YUV, all on `device`. At ``frame.cut`` the temporal state begins anew. The output has the time,
+    Each frame goes YUV -> RGB in [-1, 1] -> padded to ``facts.multiple_of`` (replicate) -> ``model.step``
+    -> cropped -> YUV, all on `device`, by the backend (`runtime.backends`).
+    At ``frame.cut`` the temporal state begins anew. The output has the time,
     duration and cut flag of its input; nothing is delayed.
 
     model   any `VideoModel`; a module is moved to the device, in the fastest type both allow
     device  a `Device` from `gtasr_video.device.choose`, its name (``cuda:1``), or None for the best there is
-    seed    of the network's noise; the same input, seed and device give the same output
+    seed    of the network's noise; the same input, seed, device and backend give the same output
+    backend auto, torch, openvino or openvino-int8; see `runtime.backends`
 
     Frames too large for the free memory are made in parts (`grid`), which gives the same picture; where memory runs out
     all the same, in smaller ones. A frame that comes out as NaN or black is made again in float32 (`redone` counts).
@@ -63,15 +63,19 @@ class Upscaler:
                 ...                             # planes of reader.spec.scaled(4)
     """
 
-    def __init__(self, model: VideoModel, *, device: Device | str | None = None, seed: int = 0) -> None:
+    def __init__(
+        self, model: VideoModel, *, device: Device | str | None = None, seed: int = 0, backend: Name = "auto"
+    ) -> None:
         chosen = device if isinstance(device, Device) else choose(device or "auto")
-        self.device = _supported(chosen, model)
+        supported = _supported(chosen, model)
+        self._backend_name, self.device = backend_for(backend, model, supported)
         self.model = _place(model, self.device)
         self.seed = seed
         self._spec: VideoSpec | None = None
         self._output: VideoSpec | None = None
         self._state: State | None = None
         self._fit: Fit | None = None
+        self._backend: Backend | None = None
         self._careful: Any = None
         self.grid = Grid()
         self.redone = 0
@@ -85,6 +89,11 @@ class Upscaler:
     def scale(self) -> int:
         """Output pixels per input pixel along one side."""
         return self.model.facts.scale
+
+    @property
+    def backend(self) -> str:
+        """Who does the arithmetic: ``torch``, ``openvino`` or ``openvino-int8``."""
+        return self._backend.name if self._backend else self._backend_name
 
     @property
     def output(self) -> VideoSpec:
@@ -109,11 +118,11 @@ class Upscaler:
         self.grid = self._fit.first(self._free(spec, wanted))
         if self.grid != Grid():
             log.info("memory: frames are made in %s parts", self.grid)
+        self._backend = open_backend(self._backend_name, self.model, spec, wanted, self.seed)
         return wanted
 
     def _fitting(self, spec: VideoSpec) -> Fit:
-        multiple = self.model.facts.multiple_of
-        return Fit(self.model, spec.height + -spec.height % multiple, spec.width + -spec.width % multiple)
+        return Fit(self.model, *padded_size(spec, self.model.facts.multiple_of))
 
     def _free(self, spec: VideoSpec, output: VideoSpec) -> int:
         """Bytes a step may take: what is free, less the frames that wait on either side of it."""
@@ -185,38 +194,33 @@ class Upscaler:
         if self._spec is None or self._output is None:
             raise UsageError("this upscaler does not know its frames yet; call start(spec) first")
         _check_shape(frame, self._spec)
-        x = self._picture(frame)
         before = self._state
         if before is None or frame.cut:
-            before = self.model.initial(1, *x.shape[-2:])
+            before = self.model.initial(1, *padded_size(self._spec, self.model.facts.multiple_of))
         while True:
             try:
-                return self._enlarge(frame, x, before, careful or self.model)
+                return self._enlarge(frame, before, careful)
             except Exception as error:
                 if not is_out_of_memory(error) or not self._shrink():
                     raise
             # Outside the handler: there the error still holds what lived when it struck.
             release_memory(self.device.torch_device)
 
-    def _picture(self, frame: Frame) -> Tensor:
-        """Return the frame as the network takes it."""
-        assert self._spec is not None
+    def _enlarge(self, frame: Frame, before: State, careful: VideoModel | None) -> Upscaled:
         planes = tuple(p.to(self.device.torch_device, non_blocking=True) for p in frame.planes)
-        rgb = yuv_to_rgb(planes, self._spec.layout, self._spec.color)
-        return _pad(rgb.mul_(2).sub_(1), self.model.facts.multiple_of)
-
-    def _enlarge(self, frame: Frame, x: Tensor, before: State, model: VideoModel) -> Upscaled:
-        assert self._spec is not None and self._output is not None
-        whole = self.grid.rows * self.grid.columns == 1
-        runs = model if whole else tiled(model, self.grid) or model
-        y, state = runs.step(x, before, seed=self.seed)
-        y = y[..., : self._spec.height * self.scale, : self._spec.width * self.scale]
-        sound = _is_sound(x, y)
-        layout, color = self._output.layout, self._output.color
-        to_planes = rgb_to_yuv if whole else rgb_to_yuv_in_bands
-        planes = to_planes(y.add_(1).mul_(0.5), layout, color, dither=True)
+        large, sound, state = self._worker(careful).step(planes, before)
         self._state = state  # only now: what failed on the way is made again from the state before
-        return Upscaled(Frame(planes, frame.pts, frame.duration, frame.cut), sound, before)
+        return Upscaled(Frame(large, frame.pts, frame.duration, frame.cut), sound, before)
+
+    def _worker(self, careful: VideoModel | None) -> Backend:
+        """Return who makes the next frame: the backend, or torch where it is made in parts or with care."""
+        assert self._spec is not None and self._output is not None and self._backend is not None
+        whole = self.grid == Grid()
+        if whole and careful is None:
+            return self._backend
+        model = careful or self.model
+        runs = model if whole else tiled(model, self.grid) or model
+        return TorchBackend(runs, self._spec, self._output, self.seed, in_bands=not whole)
 
     def _shrink(self) -> bool:
         """Choose smaller parts from here on; returns False if there are none."""
@@ -232,23 +236,11 @@ class Upscaler:
 _UNSOUND = "the network gave NaN or infinity or black instead of a picture, in float32 too; its weights may be damaged"
 
 
-def _is_sound(x: Tensor, y: Tensor) -> Tensor:
-    """Return whether enlarged `y` is a picture, as far as the mean tells: NaN and infinity travel into it."""
-    mean = y.mean()
-    return torch.isfinite(mean) & ((mean > _BLACK) | (x.mean() < _DARK))
-
-
 def _check_shape(frame: Frame, spec: VideoSpec) -> None:
     layout = spec.layout
     wanted = [layout.plane_size(i, spec.width, spec.height) for i in range(layout.planes)]
     if [tuple(p.shape) for p in frame.planes] != wanted or any(p.dtype != layout.dtype for p in frame.planes):
         raise UsageError(f"{frame!r} is not a {layout.name} frame of {spec.width}x{spec.height}")
-
-
-def _pad(x: Tensor, multiple: int) -> Tensor:
-    """Continue `x` to the right and below with its last column and row, up to a multiple of `multiple`."""
-    right, below = -x.shape[-1] % multiple, -x.shape[-2] % multiple
-    return F.pad(x, (0, right, 0, below), mode="replicate") if right or below else x
 
 
 def _supported(device: Device, model: VideoModel) -> Device:

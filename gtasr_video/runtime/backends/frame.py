@@ -1,0 +1,93 @@
+"""One frame from planes to planes: what every backend computes."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gtasr_video.frames import VideoSpec
+from gtasr_video.models.facts import State, VideoModel
+from gtasr_video.models.gtasr import GTASRVideo
+from gtasr_video.ops.assembly import can_assemble, planes_from_cells
+from gtasr_video.ops.color import rgb_to_yuv, rgb_to_yuv_in_bands, yuv_to_rgb
+
+Planes = tuple[Tensor, ...]
+
+# In the network's range [-1, 1]. No picture brighter than the second comes out darker than the first.
+_BLACK, _DARK = -0.99, -0.95
+
+
+class Enlarged(NamedTuple):
+    """The planes of a larger frame, whether they show a picture, and what is remembered.
+
+    sound   scalar bool tensor on the planes' device: False if the network gave NaN, infinity or black for a picture
+            that is not black. A flag rather than an error, since reading it makes the host wait for the device
+    """
+
+    planes: Planes
+    sound: Tensor
+    state: State
+
+
+def enlarge(
+    model: VideoModel,
+    planes: Planes,
+    state: State,
+    source: VideoSpec,
+    output: VideoSpec,
+    seed: int,
+    *,
+    in_bands: bool = False,
+) -> Enlarged:
+    """Return `planes` (of frames like `source`) enlarged by `model` to those of a frame like `output`.
+
+    YUV -> RGB in [-1, 1] -> padded to ``facts.multiple_of`` -> network -> cropped -> YUV; the last `in_bands` where
+    memory is short. Between the network and YUV lies no picture where the cells of the network can do without.
+    """
+    x = picture(planes, source, model.facts.multiple_of)
+    if isinstance(model, GTASRVideo) and _in_cells(model, x, output):
+        residual, following = model.step_in_cells(x, state, seed=seed)
+        cell, scale = model.architecture.cell, model.scale
+        large = planes_from_cells(x, residual, cell, scale, output.layout, output.color, dither=True)
+        return Enlarged(_cropped(large, output), _is_sound(x.mean(), x.mean() + residual.float().mean()), following)
+    y, following = model.step(x, state, seed=seed)
+    y = y[..., : output.height, : output.width]
+    sound = _is_sound(x.mean(), y.mean())
+    layout, color = output.layout, output.color
+    to_planes = rgb_to_yuv_in_bands if in_bands else rgb_to_yuv
+    return Enlarged(to_planes(y.add_(1).mul_(0.5), layout, color, dither=True), sound, following)
+
+
+def picture(planes: Planes, source: VideoSpec, multiple: int) -> Tensor:
+    """Return the frame as networks take it: RGB (1, 3, H, W) in [-1, 1], continued to multiples of `multiple`."""
+    return _pad(yuv_to_rgb(planes, source.layout, source.color).mul_(2).sub_(1), multiple)
+
+
+def padded_size(source: VideoSpec, multiple: int) -> tuple[int, int]:
+    """Return (height, width) of `picture`."""
+    return source.height + -source.height % multiple, source.width + -source.width % multiple
+
+
+def _in_cells(model: GTASRVideo, x: Tensor, output: VideoSpec) -> bool:
+    # On a GPU memory is fast, and convolutions in float32 are rounded to fewer bits.
+    cell, scale = model.architecture.cell, model.scale
+    return x.device.type == "cpu" and can_assemble(x.shape[-1], cell, scale, output.layout, output.color)
+
+
+def _cropped(planes: Planes, output: VideoSpec) -> Planes:
+    sizes = (output.layout.plane_size(k, output.width, output.height) for k in range(len(planes)))
+    return tuple(plane[:height, :width] for plane, (height, width) in zip(planes, sizes, strict=True))
+
+
+def _is_sound(before: Tensor, after: Tensor) -> Tensor:
+    """Return whether a picture came out, as far as its mean tells: NaN and infinity travel into it."""
+    return torch.isfinite(after) & ((after > _BLACK) | (before < _DARK))
+
+
+def _pad(x: Tensor, multiple: int) -> Tensor:
+    """Continue `x` to the right and below with its last column and row, up to a multiple of `multiple`."""
+    right, below = -x.shape[-1] % multiple, -x.shape[-2] % multiple
+    return F.pad(x, (0, right, 0, below), mode="replicate") if right or below else x
