@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gtasr_video.api import UpscaleConfig, upscale
+    from gtasr_video.api import UpscaleConfig, upscale, verify
     from gtasr_video.errors import GTASRVideoError
     from gtasr_video.frames import ColorSpec, Frame, PixelLayout, VideoSpec
     from gtasr_video.media import Encoding, Reader, Writer, probe
@@ -34,6 +34,7 @@ _HOMES = {
     "load_model": "models",
     "probe": "media",
     "upscale": "api",
+    "verify": "api",
 }
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "load_model",
     "probe",
     "upscale",
+    "verify",
 ]
 
 

@@ -16,7 +16,9 @@ from gtasr_video.config import load_config
 from gtasr_video.device import Device, choose
 from gtasr_video.errors import UsageError
 from gtasr_video.media import Encoding, Reader, Writer
+from gtasr_video.media.audit import Audit
 from gtasr_video.media.stream_config import StreamConfig
+from gtasr_video.media.verify import verify as compare_files
 from gtasr_video.models import VideoModel, load_model
 from gtasr_video.runtime.job import Job, run_job
 from gtasr_video.runtime.progress import Mode
@@ -167,6 +169,31 @@ def upscale(
         asked |= {"steps": settings.steps, "drop_unsupported": drop_unsupported}
         job = Job(reader, upscaler, open_writer, asked, restart=restart, wait_for_space=wait_for_space)
         return run_job(job, progress=progress, announce=lambda writer: _log_plan(reader, upscaler, writer))
+
+
+def verify(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    start: Seconds | None = None,
+    duration: Seconds | None = None,
+    frames: int | None = None,
+) -> Audit:
+    """Compare the video `output` with the `source` it was made of, by whatever program; both are decoded whole.
+
+    start, duration, frames   what part of `source` went into it, as `upscale` takes them
+    Returns an `Audit`: ``passed``, ``faults`` (a line each) and ``facts``. Raises UsageError or InputError.
+
+    Example::
+
+        >>> import gtasr_video
+        >>> gtasr_video.upscale("in.mp4", "out.mp4", model="bicubic").audit["passed"]
+        True
+        >>> gtasr_video.verify("in.mp4", "out.mp4").passed
+        True
+    """
+    window = _window(start, duration, frames)
+    return compare_files(source, output, start=window[0], duration=window[1], frames=frames)
 
 
 def _upscaler(settings: UpscaleConfig, model: VideoModel | None, device: Device) -> Upscaler:

@@ -33,6 +33,7 @@ class Home(NamedTuple):
 # The line is kept here, not asked of the module, so that --help loads no torch.
 COMMANDS = {
     "upscale": Home("gtasr_video.cli.upscale", "Upscale a video: INPUT OUTPUT."),
+    "verify": Home("gtasr_video.cli.verify", "Compare an upscaled video with its source."),
     "info": Home("gtasr_video.cli.info", "Say what a file holds, or what this machine can do."),
     "models": Home("gtasr_video.cli.models", "List the networks: size, cost, weights, licence."),
     "train": Home("gtasr_video.cli.train", "Train or fine-tune a network on videos and pictures."),

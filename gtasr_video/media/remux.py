@@ -42,6 +42,7 @@ class _Carried:
     last_dts: int | None = None
     next_dts: int = 0
     repaired: int = 0
+    sent: int = 0
 
 
 class SideStreams:
@@ -255,17 +256,25 @@ class SideStreams:
     def _copy(self, packet: Packet) -> None:
         carried = self._carried[packet.stream_index]
         if carried.converter is not None:
-            self._output.mux(list(carried.converter.convert(packet)))
+            self._send(carried, list(carried.converter.convert(packet)))
             return
         packet.stream = carried.target
-        self._output.mux(packet)
+        self._send(carried, [packet])
+
+    def _send(self, carried: _Carried, packets: list[Packet]) -> None:
+        carried.sent += len(packets)
+        self._output.mux(packets)
 
     def finish(self, end: Fraction | None) -> None:
         """Copy what is left before `end` (output seconds; None: all) and drain what is encoded."""
         self.copy_until(end)
         for carried in self._carried.values():
             if carried.converter is not None:
-                self._output.mux(list(carried.converter.convert(None)))
+                self._send(carried, list(carried.converter.convert(None)))
+
+    def sent(self, kind: str) -> dict[int, int]:
+        """Return how many packets went to each stream of `kind` (audio, subtitle), by its index in the output."""
+        return {c.target.index: c.sent for c in self._carried.values() if c.kind == kind}
 
     def facts(self) -> list[dict[str, Any]]:
         """Return one entry a stream: index, type, codec, language, action, reason where there is one.

@@ -79,6 +79,16 @@ class Target:
             raise self.error(error, "cannot be finished") from error
         self._close()
 
+    def set_aside(self) -> Path:
+        """Keep the file as ``NAME.suspect.EXT`` instead, and return that path. Raises OutputError."""
+        aside = self.path.with_name(f"{self.path.stem}.suspect{self.path.suffix}")
+        try:
+            self.part.replace(aside)
+        except OSError as error:
+            raise self.error(error, "cannot be kept") from error
+        self._close()
+        return aside
+
     def discard(self) -> None:
         """Delete the part file; does nothing after `commit` or another `discard`, and never raises."""
         if self._file is not None:

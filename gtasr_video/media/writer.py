@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +18,7 @@ from av.stream import Stream
 
 from gtasr_video.errors import GTASRVideoError, OutputError
 from gtasr_video.frames import Frame, VideoSpec
+from gtasr_video.media.audit import Audit, AuditError
 from gtasr_video.media.encoding import Encoding, Plan, plan
 from gtasr_video.media.packet_times import PacketTimes
 from gtasr_video.media.picture import PictureEncoder
@@ -156,6 +157,15 @@ class Writer:
         self._count += 1
 
     @property
+    def stream_index(self) -> int:
+        """Index of the picture's stream in the file."""
+        return self._picture.stream.index
+
+    def sent(self, kind: str) -> dict[int, int]:
+        """Return how many packets went to each stream of `kind` (audio, subtitle), by its index in the file."""
+        return {} if self._side is None else self._side.sent(kind)
+
+    @property
     def header(self) -> str:
         """SHA-256 of what this writer's encoder wants at the head of the file."""
         return hashlib.sha256(self._picture.header).hexdigest()
@@ -199,21 +209,30 @@ class Writer:
                 self._side.copy_until((packet.dts or 0) * self.spec.time_base)
             self._container.mux(packet)
 
-    def finish(self) -> None:
-        """Encode what is pending, complete the file and give it its name. Raises OutputError."""
+    def finish(self, check: Callable[[Path], Audit] | None = None) -> Audit | None:
+        """Encode what is pending, complete the file and give it its name. Raises OutputError.
+
+        `check` looks at the complete file before it gets its name; if it finds something wrong the file is kept as
+        ``NAME.suspect.EXT`` and AuditError raised. Returns what it returned.
+        """
         if self._container is None:
-            return
+            return None
         try:
             if self._count == 0:
                 raise OutputError(f"{self.path}: no frame was written")
             with self._errors("finishing failed"):
                 self._complete(self._container)
+            audit = None if check is None else check(self._target.part)
+            if audit is not None and not audit.passed:
+                kept = self._target.set_aside()
+                raise AuditError(f"{self.path}: {'; '.join(audit.faults[:3])}; the result is kept as {kept.name}")
             self._target.commit()
         except BaseException:
             self.abort()
             raise
         self._container = None
         self._close_side()
+        return audit
 
     def _complete(self, container: OutputContainer) -> None:
         self._mux(self._times.settle_last(self._picture.drain()))

@@ -82,6 +82,7 @@ class Report:
     limited_by            the stage that was at work longest
     peak_rss_bytes        most memory this process ever held
     frames_resumed        of frames_out, those that an earlier run of the same command had finished
+    audit                 what was counted in the finished file: passed, frames, sound_packets, faults (empty) and notes
 
     Example::
 
@@ -112,6 +113,7 @@ class Report:
     limited_by: str | None
     peak_rss_bytes: int
     frames_resumed: int = 0
+    audit: dict[str, Any] = field(default_factory=dict)
 
     @property
     def ratio(self) -> float:

@@ -12,12 +12,14 @@ import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from gtasr_video.errors import InputError, OutputError
 from gtasr_video.media import Reader, Writer
+from gtasr_video.media.audit import Audit, AuditError, Expected, audit_file
 from gtasr_video.media.durable import NO_SPACE, Space
 from gtasr_video.media.segments import join
 from gtasr_video.runtime.channels import Channel
@@ -71,6 +73,7 @@ class _Run:
         self._job, self._trial = job, trial
         self._space = Space(self._trial.path.parent, wait=job.wait_for_space)
         self._source = fingerprint(job.reader.path)
+        self._read = 0  # frames that were read beyond those that are in segments; there should be none
 
     def run(self, progress: Mode) -> Report:
         job, output = self._job, self._trial.path
@@ -81,7 +84,7 @@ class _Run:
             if resumed:
                 log.log(NOTICE, "%s: going on after %d frames that are done", output, resumed)
             report = self._work(journal, progress)
-            writer = self._join(journal)
+            writer, audit = self._join(journal)
             for warning in (*job.reader.warnings(), *writer.warnings()):
                 log.warning("%s", warning)
             journal.remove()
@@ -90,7 +93,7 @@ class _Run:
             raise
         finally:
             journal.close()
-        return _final(report, writer, resumed)
+        return _final(report, writer, audit, resumed)
 
     def _work(self, journal: Journal, progress: Mode) -> Report:
         """Do what is left of each part."""
@@ -121,9 +124,11 @@ class _Run:
             job.upscaler.restore(to_device(state, job.upscaler.device.torch_device))
         try:
             with showing(monitor, progress):
-                return session.run()
+                report = session.run()
         finally:
             writer.abort()
+        self._read += source.count - journal.frames
+        return report
 
     def _check_source(self) -> None:
         """Raise InputError if the source is not what it was when the work began: what was read is worth nothing."""
@@ -131,17 +136,41 @@ class _Run:
         if fingerprint(path) != self._source:
             raise InputError(f"{path} changed while it was read; run again when it is what it was")
 
-    def _join(self, journal: Journal) -> Writer:
-        """Make the output of the segments; a full disk is waited for, if that is wanted."""
+    def _join(self, journal: Journal) -> tuple[Writer, Audit]:
+        """Make the output of the segments and look at it; a full disk is waited for, if that is wanted."""
         while True:
             try:
                 with self._job.open_writer() as writer:
                     join(DoneSegments(journal.records), writer)
+                    audit = writer.finish(lambda path: self._audit(path, writer, journal))
+            except AuditError:
+                journal.remove()  # what was made is kept, and would be made again
+                raise
             except OutputError as error:
                 if not _is_full(error) or not self._space.wait_for(self._bytes(journal)):
                     raise
             else:
-                return writer
+                assert audit is not None
+                return writer, audit
+
+    def _audit(self, path: Path, writer: Writer, journal: Journal) -> Audit:
+        unit = writer.spec.time_base
+        audit = audit_file(
+            path,
+            Expected(
+                shown=(pts * unit for pts in journal.shown()),
+                picture=writer.stream_index,
+                sound=writer.sent("audio"),
+                subtitles=len(writer.sent("subtitle")),
+                shifts=writer.facts()["container"] == "mpegts",
+            ),
+        )
+        if self._read:
+            audit.faults.append(f"{self._read} frames were decoded but are in no segment")
+        for pts in journal.spoiled():
+            audit.faults.append(f"the frame at {float(pts * unit):.3f} s of the source lost its picture")
+        audit.facts["frames_decoded"] = journal.frames + self._read
+        return audit
 
     @staticmethod
     def _bytes(journal: Journal) -> int:
@@ -159,12 +188,17 @@ class _Run:
             log.log(NOTICE, "%s", kept)
 
 
-def _final(report: Report, writer: Writer, resumed: int) -> Report:
+def _final(report: Report, writer: Writer, audit: Audit, resumed: int) -> Report:
     """Return `report` with what the finished output says."""
     frames = writer.facts()["frames"]
-    source = {**report.input, "frames": frames}
     return replace(
-        report, input=source, output=writer.facts(), frames_in=frames, frames_out=frames, frames_resumed=resumed
+        report,
+        input={**report.input, "frames": frames},
+        output=writer.facts(),
+        frames_in=audit.facts["frames_decoded"],
+        frames_out=audit.facts["frames"],
+        frames_resumed=resumed,
+        audit=audit.to_json(),
     )
 
 

@@ -188,11 +188,6 @@ class PartJournal:
             old.unlink(missing_ok=True)
         self._records.append(record)
 
-    def spoiled(self) -> Iterator[int]:
-        """Yield the pts of all frames that lost their picture."""
-        for record in self._records:
-            yield from Done.read(record).spoiled
-
 
 class Journal:
     """The journal of the job that makes `output`; made by `open_journal`, which holds its lock."""
@@ -217,8 +212,18 @@ class Journal:
         """The files of all finished segments, in the order of the output."""
         return [record for journal in self.journals for record in journal.records]
 
+    def shown(self) -> Iterator[int]:
+        """Yield the pts of every frame in the output, rising."""
+        for record in self.records:
+            yield from Done.read(record).segment.shown
+
+    def spoiled(self) -> list[int]:
+        """Return the pts in the source of all frames that lost their picture."""
+        return [pts for record in self.records for pts in Done.read(record).spoiled]
+
     def remove(self) -> None:
         """Delete it all."""
+        self.journals = []
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ from gtasr_video.media.encoding import Plan
 from gtasr_video.media.resume import Place
 from gtasr_video.media.segments import SegmentWriter
 from gtasr_video.models.facts import State
-from gtasr_video.runtime.job.brightness import brightness, has_lost_its_picture
+from gtasr_video.ops.brightness import brightness, has_lost_its_picture
 from gtasr_video.runtime.job.journal import Done, PartJournal
 from gtasr_video.runtime.job.memory import to_device
 from gtasr_video.runtime.job.source import PartReader

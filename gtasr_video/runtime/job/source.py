@@ -15,7 +15,7 @@ from gtasr_video.errors import InputError
 from gtasr_video.frames import Frame, VideoSpec
 from gtasr_video.media import Reader
 from gtasr_video.media.resume import Place, frames_from, place_of
-from gtasr_video.runtime.job.brightness import brightness
+from gtasr_video.ops.brightness import brightness
 
 _HASHED_WHOLE: Final = 64 * 2**20
 _SAMPLES: Final = 64
@@ -59,12 +59,13 @@ class PartReader:
     """A `FrameReader` of one part of `reader`, from `resume` on if it is given.
 
     Before it yields a frame that begins a segment it puts its `Place` into `boundaries`, under its pts; the
-    brightness of every frame goes into `brightness`. Who uses an entry takes it out.
+    brightness of every frame goes into `brightness`. Who uses an entry takes it out. `count` is how many frames of the
+    part were read, by this run and those before it.
     """
 
     def __init__(self, reader: Reader, part: Part, resume: Place | None, cutting: Cutting) -> None:
         self._reader, self._part, self._resume, self._cutting = reader, part, resume, cutting
-        self._count = resume.frames if resume is not None else 0
+        self.count = resume.frames if resume is not None else 0
         self._begun: tuple[int, int] | None = None
         self.boundaries: dict[int, Place] = {}
         self.brightness: dict[int, float] = {}
@@ -107,16 +108,16 @@ class PartReader:
 
     def _note(self, frame: Frame) -> None:
         if self._begins(frame):
-            self._begun = (self._count, frame.pts)
-            self.boundaries[frame.pts] = place_of(frame, self._count, plain=self._reader.is_plain)
+            self._begun = (self.count, frame.pts)
+            self.boundaries[frame.pts] = place_of(frame, self.count, plain=self._reader.is_plain)
         self.brightness[frame.pts] = brightness(frame, self.spec)
-        self._count += 1
+        self.count += 1
 
     def _begins(self, frame: Frame) -> bool:
         if self._begun is None:
             return True
         count, pts = self._begun
-        return self._cutting.begins(frame, self._count - count, (frame.pts - pts) * self.spec.time_base)
+        return self._cutting.begins(frame, self.count - count, (frame.pts - pts) * self.spec.time_base)
 
     @property
     def spec(self) -> VideoSpec:

@@ -1,0 +1,152 @@
+"""Whether one file is another, only larger: both decoded, frame by frame, stream by stream."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Final
+
+from gtasr_video.media import labels
+from gtasr_video.media.audit import Audit, TimesMatch
+from gtasr_video.media.probing import probe
+from gtasr_video.media.reader import Reader
+from gtasr_video.media.source import open_input, packets_of
+from gtasr_video.ops.brightness import brightness, has_lost_its_picture
+
+# Sound is cut to packets and padded to them when it is encoded again.
+_SOUND_TOLERANCE: Final = Fraction(1, 10)
+
+# ISO 639-2 has two codes for some languages: those for bibliographies, and those that are used.
+_BIBLIOGRAPHIC: Final = "alb arm baq bur chi cze dut fre geo ger gre ice mac mao may per rum slo tib wel"
+_USED: Final = "sqi hye eus mya zho ces nld fra kat deu ell isl mkd mri msa fas ron slk bod cym"
+_TERMS: Final = dict(zip(_BIBLIOGRAPHIC.split(), _USED.split(), strict=True))
+
+
+def verify(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    start: Fraction | None = None,
+    duration: Fraction | None = None,
+    frames: int | None = None,
+) -> Audit:
+    """Compare the video `output` with the `source` it was made of, however it was made; both are decoded whole.
+
+    start, duration, frames   what part of `source` went into it, as `Reader` takes them
+
+    Compared: every frame's time after the first (within one tick), that none is black or of another brightness
+    where the source is not, damage in the output, the shape of the picture, each sound track's beginning and end, the
+    subtitles. Tags that differ are noted. Raises InputError if one of them cannot be read.
+    """
+    audit = Audit()
+    with Reader(source, start=start, duration=duration, frames=frames) as one, Reader(output) as other:
+        _compare_pictures(audit, one, other)
+        is_part = start is not None or duration is not None or frames is not None
+    before, after = probe(source), probe(output)
+    _compare_streams(audit, before["streams"], after["streams"])
+    if not is_part:
+        _compare_sound(audit, Path(source), Path(output))
+    _compare_tags(audit, before["tags"], after["tags"])
+    return audit
+
+
+def _compare_pictures(audit: Audit, one: Reader, other: Reader) -> None:
+    tick = max(one.spec.time_base, other.spec.time_base)
+    match = TimesMatch(tick)
+    lost: list[Fraction] = []
+    # Times may all be moved: cutting does that, and other programs begin at 0. Sound is compared after the picture.
+    zeros = (one.first_time, other.first_time)
+    if abs(zeros[0] - zeros[1]) <= tick:
+        zeros = (Fraction(0), Fraction(0))
+    for (time, before), (_, after) in match.pairs(_bright(one, zeros[0]), _bright(other, zeros[1])):
+        if has_lost_its_picture(before, after):
+            lost.append(time)
+    audit.faults += match.faults()
+    if lost:
+        audit.faults.append(
+            f"{len(lost)} frames have lost their picture (black, or of another brightness), first at "
+            f"{float(lost[0]):.3f} s"
+        )
+    if other.corrupt_packets:
+        audit.faults.append(f"{other.corrupt_packets} damaged packets")
+    across, down = (Fraction(b, a) for a, b in zip(_size(one), _size(other), strict=True))
+    # Encoders that want even sizes add a row or column.
+    if abs(across / down - 1) > Fraction(2, min(_size(other))):
+        audit.faults.append(f"the picture's shape changed from {_named(one)} to {_named(other)}")
+    audit.facts |= {
+        "frames": match.both,
+        "source": _named(one),
+        "output": _named(other),
+        "scale": round(float(across), 3),
+    }
+
+
+def _bright(reader: Reader, zero: Fraction) -> Iterator[tuple[Fraction, float]]:
+    """Yield (seconds after `zero`, brightness) of every frame."""
+    for frame in reader:
+        yield frame.pts * reader.spec.time_base - zero, brightness(frame, reader.spec)
+
+
+def _size(reader: Reader) -> tuple[int, int]:
+    return reader.spec.width, reader.spec.height
+
+
+def _named(reader: Reader) -> str:
+    return f"{reader.spec.width}x{reader.spec.height}"
+
+
+def _compare_streams(audit: Audit, before: list[dict[str, Any]], after: list[dict[str, Any]]) -> None:
+    """Note a fault for each sound or subtitle track that has no counterpart."""
+    left = Counter(_kind(stream) for stream in after)
+    kept = Counter[str]()
+    for stream in before:
+        if stream["type"] not in ("audio", "subtitle"):
+            continue
+        kind = _kind(stream)
+        if left[kind] > 0:
+            left[kind] -= 1
+            kept[stream["type"]] += 1
+        else:
+            language = f" ({stream['language']})" if stream["language"] else ""
+            audit.faults.append(f"{stream['type']} stream {stream['index']}{language} is missing")
+    audit.facts |= {"sound_tracks": kept["audio"], "subtitle_tracks": kept["subtitle"]}
+
+
+def _kind(stream: dict[str, Any]) -> tuple[str, str]:
+    language = stream["language"] or "und"
+    return stream["type"], _TERMS.get(language, language)
+
+
+def _compare_sound(audit: Audit, source: Path, output: Path) -> None:
+    for number, (one, other) in enumerate(zip(_spans(source), _spans(output), strict=False)):
+        for what, wanted, found in zip(("begins", "ends"), one, other, strict=True):
+            if abs(wanted - found) > _SOUND_TOLERANCE:
+                away = f"{abs(float(found - wanted)):.3f} s {'later' if found > wanted else 'earlier'}"
+                audit.faults.append(f"sound track {number} {what} {away}")
+
+
+def _spans(path: Path) -> list[tuple[Fraction, Fraction]]:
+    """Return the seconds at which each sound track begins and ends, after the beginning of the picture."""
+    with open_input(path) as container:
+        tracks = list(container.streams.audio)
+        spans: dict[int, list[Fraction]] = {track.index: [] for track in tracks}
+        for packet in packets_of(container, tracks) if tracks else ():
+            if packet.pts is not None:
+                begin = packet.pts * packet.time_base
+                end = begin + (packet.duration or 0) * packet.time_base
+                known = spans[packet.stream_index]
+                spans[packet.stream_index] = [min([begin, *known[:1]]), max([end, *known[1:]])]
+    with Reader(path) as reader:
+        zero = reader.first_time
+    return [(span[0] - zero, span[1] - zero) for span in spans.values() if span]
+
+
+def _compare_tags(audit: Audit, before: dict[str, str], after: dict[str, str]) -> None:
+    """Note tags of the work that are gone; those that describe the file rather than the work are left aside."""
+    known = set(after.values())
+    gone = [key for key, value in labels.lasting(before).items() if value not in known]
+    if gone:
+        audit.notes.append(f"tags that differ: {', '.join(sorted(gone))}")

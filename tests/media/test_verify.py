@@ -1,0 +1,165 @@
+"""`verify` tells a good copy from a bad one; an output that fails its audit never gets its name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import gtasr_video
+from gtasr_video.media import Encoding, Reader, Writer
+from gtasr_video.media.audit import AuditError, Expected, audit_file
+from gtasr_video.media.writer import Writer as JoinedBy
+from gtasr_video.runtime.report import Report
+from tests import fakes
+from tests.clips import Picture, Sound, make_clip, phone_times
+from tests.conftest import Outcome
+from tests.media.test_writer import copy, in_layout
+
+Cli = Callable[..., Outcome]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    sound = [Sound("aac", "eng"), Sound("aac", "deu")]
+    return make_clip(tmp_path / "in.mp4", pts=phone_times(30), time_base=Fraction(1, 90000), sound=sound)
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.mov", "out.mkv", "out.ts"])
+def test_what_upscale_makes_is_as_it_should_be(name: str, source: Path, tmp_path: Path) -> None:
+    report = gtasr_video.upscale(source, tmp_path / name, model="bicubic", scale=2)
+    assert report.audit["passed"]
+    assert report.audit["frames"] == report.audit["frames_decoded"] == 30
+    assert report.audit["sound_packets"] > 80
+    audit = gtasr_video.verify(source, tmp_path / name)
+    assert audit.faults == []
+    assert audit.facts["scale"] == 2.0
+    assert (audit.facts["frames"], audit.facts["sound_tracks"]) == (30, 2)
+
+
+def test_what_is_made_of_a_part(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.mp4"
+    gtasr_video.upscale(source, out, model="bicubic", scale=2, start="0.3", frames=12)
+    assert gtasr_video.verify(source, out, start="0.3", frames=12).passed
+    assert not gtasr_video.verify(source, out).passed
+
+
+@pytest.mark.parametrize(("form", "full"), [("yuv420p10le", None), ("yuv444p", True), ("gray", None)])
+def test_other_formats_are_not_mistaken_for_other_pictures(form: str, full: bool | None, tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "in.mkv", codec="ffv1", pix_fmt=form, bframes=0, picture=Picture(full_range=full))
+    copy(source, tmp_path / "out.mp4")
+    assert gtasr_video.verify(source, tmp_path / "out.mp4").faults == []
+
+
+def rewritten(source: Path, target: Path, change: Callable[[int, Any], Any]) -> Path:
+    """Copy `source` with each frame as `change` makes it, or left out where that is None."""
+    with Reader(source) as reader, Writer(target, reader.spec, Encoding(crf=10), source=reader) as writer:
+        for number, frame in enumerate(reader):
+            changed = change(number, in_layout(frame, reader.spec, writer.spec))
+            if changed is not None:
+                writer.write(changed)
+    return target
+
+
+def black(frame: Any) -> Any:
+    return replace(frame, planes=tuple(torch.full_like(p, 16 if i == 0 else 128) for i, p in enumerate(frame.planes)))
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda n, f: None if n == 7 else f, "1 of 30 frames are missing (at 0."),
+        (lambda n, f: None if n > 20 else f, "9 of 30 frames are missing"),
+        (lambda n, f: replace(f, pts=f.pts + 700) if n == 7 else f, "at times that the source does not have"),
+        (lambda n, f: black(f) if n == 7 else f, "1 frames have lost their picture"),
+    ],
+    ids=["one", "end", "late", "black"],
+)
+def test_pictures_that_are_not_right(change: Any, fault: str, source: Path, tmp_path: Path) -> None:
+    out = rewritten(source, tmp_path / "out.mp4", change)
+    audit = gtasr_video.verify(source, out)
+    assert not audit.passed
+    assert fault in "; ".join(audit.faults)
+
+
+def test_tracks_that_are_not_there(source: Path, tmp_path: Path) -> None:
+    short = make_clip(
+        tmp_path / "out.mp4",
+        pts=phone_times(30),
+        time_base=Fraction(1, 90000),
+        sound=[Sound("aac", "eng")],
+        sound_seconds=0.5,
+    )
+    faults = gtasr_video.verify(source, short).faults
+    assert "audio stream 2 (deu) is missing" in faults
+    assert any("sound track 0 ends 0." in fault and "earlier" in fault for fault in faults)
+
+
+def test_the_command(source: Path, tmp_path: Path, cli: Cli) -> None:
+    out = tmp_path / "out.mp4"
+    assert cli("upscale", source, out, "--model", "bicubic", "--scale", "2").code == 0
+    done = cli("verify", source, out)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines()[-1] == f"{out}: as it should be"
+    bad = rewritten(source, tmp_path / "bad.mp4", lambda n, f: None if n == 7 else f)
+    done = cli("verify", source, bad)
+    assert (done.code, done.err) == (1, "")
+    assert "FAULT" in done.out
+    assert json.loads(cli("verify", source, bad, "--json").out)["passed"] is False
+    assert cli("verify", source, tmp_path / "none.mp4").err.startswith("gtasr-video: error: no such file")
+
+
+class Blackens(fakes.Nearest):
+    """Loses the picture of one frame."""
+
+    def step(self, x: Any, state: Any, *, seed: int = 0) -> Any:
+        y, state = super().step(x, state, seed=seed)
+        return (torch.full_like(y, -0.98) if len(self.seen) == 8 else y), state
+
+
+def test_a_frame_that_turned_black_makes_the_output_suspect(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.mp4"
+    with pytest.raises(AuditError, match=r"out\.mp4: the frame at 0\.\d+ s .* lost its picture; .* out\.suspect\.mp4"):
+        gtasr_video.upscale(source, out, model=Blackens(2), device="cpu")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out.suspect.mp4"]
+
+
+def test_a_black_frame_that_was_black_is_none(tmp_path: Path) -> None:
+    clip = fakes.clip(tmp_path / "in.mkv", 12, encoding=Encoding(codec="ffv1"))
+    dark = rewritten(clip, tmp_path / "dark.mkv", lambda n, f: black(f) if n == 7 else f)
+    report: Report = gtasr_video.upscale(dark, tmp_path / "out.mp4", model="bicubic", scale=2)
+    assert report.audit["passed"]
+
+
+def test_a_picture_that_got_lost_on_its_way_into_the_file(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli
+) -> None:
+    write, numbers = JoinedBy.copy, iter(range(1000))
+
+    def loses(self: JoinedBy, packets: list[Any]) -> None:
+        if next(numbers) != 29:
+            write(self, packets)
+
+    monkeypatch.setattr(JoinedBy, "copy", loses)
+    out = tmp_path / "out.mp4"
+    done = cli("upscale", source, out, "--model", "bicubic", "--scale", "2", "--progress", "none")
+    assert done.code == 1
+    assert "1 of 30 frames are missing" in done.err
+    assert "kept as out.suspect.mp4" in done.err
+    assert not out.exists()
+    assert not (tmp_path / "out.mp4.job").exists()
+
+
+def test_sound_that_got_lost(source: Path) -> None:
+    expected = Expected(
+        shown=(Fraction(t, 90000) for t in phone_times(30)), picture=0, sound={1: 40, 2: 400}, subtitles=1
+    )
+    faults = audit_file(source, expected).faults
+    assert any("2 sound and 0 subtitle streams instead of 2 and 1" in fault for fault in faults)
+    assert any("sound stream 2 has" in fault for fault in faults)
