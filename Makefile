@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip --disable-pip-version-check --quiet install --no-warn-script-location
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-gpu check
+.PHONY: help setup demo test test-gpu bench check
 
 help: ## list these commands
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 16
@@ -23,6 +23,9 @@ test: $(VENV)/.dev ## install what the tests need and run them
 
 test-gpu: $(VENV)/.dev ## run the tests that need a CUDA device; without one they fail
 	@GTASR_REQUIRE_GPU=1 $(BIN)/python -m pytest -m gpu
+
+bench: $(VENV)/.base ## measure speed, stage by stage, and add it to benchmarks/results/bench.jsonl
+	@$(BIN)/gtasr-video bench --compact --out benchmarks/results/bench.jsonl
 
 check: $(VENV)/.dev ## lint, formatting and types
 	$(BIN)/ruff check .

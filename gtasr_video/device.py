@@ -97,6 +97,22 @@ def release_memory(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
+def synchronise(device: torch.device) -> None:
+    """Wait until `device` has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def peak_memory(device: torch.device) -> int:
+    """Return the most bytes torch ever held on `device`; 0 on a CPU, whose memory is the process's."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
+
+
+def describe(device: torch.device) -> str:
+    """Return the name of a GPU with its number, ``cpu`` for a CPU."""
+    return f"{device}: {torch.cuda.get_device_name(device)}" if device.type == "cuda" else str(device)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether `error` says that memory is exhausted, in any of the words torch has for it."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
