@@ -21,6 +21,7 @@ from gtasr_video.media.stream_config import StreamConfig
 from gtasr_video.media.verify import verify as compare_files
 from gtasr_video.models import VideoModel, load_model
 from gtasr_video.runtime.job import Job, run_job
+from gtasr_video.runtime.live.config import LiveConfig
 from gtasr_video.runtime.progress import Mode
 from gtasr_video.runtime.report import Report
 from gtasr_video.runtime.session import memory
@@ -45,6 +46,7 @@ class UpscaleConfig:
     seed     of the network's noise; the same input, seed, device and backend give the same bytes
     codec, crf, preset, pix_fmt   as in `Encoding`; None leaves it to the codec
     stream   how pipes and addresses are read and written, as in `StreamConfig`
+    live     how streams are kept up with, as in `LiveConfig`
 
     Example::
 
@@ -65,6 +67,7 @@ class UpscaleConfig:
     preset: str | None = None
     pix_fmt: str | None = None
     stream: StreamConfig = field(default_factory=StreamConfig)
+    live: LiveConfig = field(default_factory=LiveConfig)
 
     @staticmethod
     def load(name: str | None = None, overrides: Iterable[str] = ()) -> UpscaleConfig:
@@ -148,7 +151,14 @@ def upscale(
         upscaler = _upscaler(settings, model, settings.choose_device())
         names, limits = (os.fspath(source), os.fspath(output)), Limits(*window, frames)
         return upscale_stream(
-            *names, upscaler, settings.encoding, settings.stream, limits, overwrite=overwrite, progress=progress
+            *names,
+            upscaler,
+            settings.encoding,
+            settings.stream,
+            limits,
+            settings.live,
+            overwrite=overwrite,
+            progress=progress,
         )
     chosen = settings.choose_device()
     with Reader(source, start=window[0], duration=window[1], frames=frames, video_stream=video_stream) as reader:

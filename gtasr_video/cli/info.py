@@ -18,6 +18,7 @@ _OPTIONAL = {
     "evaluate": ("cv2", "scipy"),
     "train": ("PIL",),
     "peers": ("ncnn",),
+    "live": ("prometheus_client",),
 }
 
 Rows = Iterator[tuple[str, str]]

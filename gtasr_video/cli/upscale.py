@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from gtasr_video.cli.live_options import live_options, with_live
 from gtasr_video.cli.stream_options import stream_options, with_streams
 from gtasr_video.errors import OutputError, UsageError
 
@@ -31,6 +32,7 @@ _CODECS = "h264, h265, av1, vp9, prores or ffv1"
 @click.option("--video-stream", type=int, metavar="N", help="Enlarge this stream, by the index that info shows.")
 @click.option("--drop-unsupported", is_flag=True, help="Leave out streams OUTPUT's format cannot hold; else refuse.")
 @stream_options
+@live_options
 @click.option("--config", "config_name", metavar="NAME|FILE", help="Settings by name (quality, fast, live) or file.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="One setting; may be repeated.")
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE.json", help="Write a report.")
@@ -74,10 +76,11 @@ def command(
     log_to_stderr(verbose=verbose)
     if report is not None:
         _check_report(report, (source, output))
+    config = with_streams(UpscaleConfig.load(config_name, overrides), options)
     done = upscale(
         source,
         output,
-        config=with_streams(UpscaleConfig.load(config_name, overrides), options),
+        config=with_live(config, options, (source, output)),
         overwrite=overwrite,
         progress=progress,
         **options,

@@ -111,8 +111,12 @@ class Monitor:
             eta_s=self._eta(fps, ratio),
             elapsed_s=now.at - self._began,
             limiting=limiting({name: busy - then.busy[name] for name, busy in now.busy.items()}),
-            queues={name: len(queue) for name, queue in self._queues.items()},
+            queues=self.queues(),
         )
+
+    def queues(self) -> dict[str, int]:
+        """Return how many items wait in each queue."""
+        return {name: len(queue) for name, queue in self._queues.items()}
 
     def _done(self) -> float | None:
         """Share that is written: by time where the length is known, since containers seldom know the frame count."""
@@ -196,12 +200,18 @@ def describe(status: Status) -> str:
 
 
 @contextmanager
-def showing(monitor: Monitor, mode: Mode = "auto", stream: TextIO | None = None) -> Iterator[None]:
+def showing(
+    monitor: Monitor,
+    mode: Mode = "auto",
+    stream: TextIO | None = None,
+    *,
+    rich: Callable[[TextIO], Display] = RichDisplay,
+) -> Iterator[None]:
     """Show the progress of `monitor` on `stream` (stderr) while the block runs.
 
-    auto is rich on a terminal and nothing elsewhere.
+    auto is `rich` on a terminal and nothing elsewhere.
     """
-    display = _display(mode, stream or sys.stderr)
+    display = _display(mode, stream or sys.stderr, rich)
     if display is None:
         yield
         return
@@ -215,9 +225,9 @@ def showing(monitor: Monitor, mode: Mode = "auto", stream: TextIO | None = None)
         thread.join()
 
 
-def _display(mode: Mode, stream: TextIO) -> Display | None:
+def _display(mode: Mode, stream: TextIO, rich: Callable[[TextIO], Display]) -> Display | None:
     if mode == "rich" or (mode == "auto" and stream.isatty()):
-        return RichDisplay(stream)
+        return rich(stream)
     return JsonDisplay(stream) if mode == "json" else None
 
 

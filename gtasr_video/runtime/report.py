@@ -83,6 +83,8 @@ class Report:
     peak_rss_bytes        most memory this process ever held
     frames_resumed        of frames_out, those that an earlier run of the same command had finished
     audit                 what was counted in the finished file: passed, frames, sound_packets, faults (empty) and notes
+    live                  of streams: latency_ms (p50, p95, p99) and its budget, frames by who made them, what was left
+                          out and why, reconnects, and each change of the ladder; None for files
 
     Example::
 
@@ -114,6 +116,7 @@ class Report:
     peak_rss_bytes: int
     frames_resumed: int = 0
     audit: dict[str, Any] = field(default_factory=dict)
+    live: dict[str, Any] | None = None
 
     @property
     def ratio(self) -> float:

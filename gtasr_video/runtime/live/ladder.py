@@ -6,20 +6,18 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 
 from gtasr_video.frames import Frame, VideoSpec
 from gtasr_video.models.facts import State
+from gtasr_video.runtime.live.config import Late
 from gtasr_video.runtime.live.controller import FEWEST_FRAMES, PERIOD_S, Change, Controller, Load, rungs
 from gtasr_video.runtime.live.traffic import Passage, Traffic
 from gtasr_video.runtime.report import Stages
 from gtasr_video.runtime.upscaler import Upscaled, Upscaler
 
 log = logging.getLogger("gtasr_video")
-
-Late = Literal["bicubic", "drop"]
 
 # Weight of the newest frame in what a frame is expected to take; at each frame that is not tried for it, it fades.
 NEWEST, FADE = 0.2, 0.98
@@ -108,7 +106,7 @@ class Ladder:
             seconds = self._clock() - begin
             if seconds > self._budget_s:
                 break
-        upscaler.start(source, output)
+        upscaler.flush()
         return seconds
 
     def admit(self, pts: int) -> bool:

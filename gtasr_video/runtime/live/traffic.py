@@ -51,9 +51,15 @@ class Traffic:
         self.arrived = self.lost = self.skipped = self.late = self.stopgaps = self.written = self.overdue = 0
         self.made: Counter[int] = Counter()
         self.latencies = Latencies()
-        self._clock, self._budget_s = clock, budget_s
+        self.budget_s = budget_s
+        self._clock = clock
         self._scene = 0
         self._passages: dict[int, Passage] = {}
+
+    @property
+    def dropped(self) -> int:
+        """Frames that came and are not shown, for whatever reason."""
+        return self.lost + self.skipped + self.late
 
     def arrive(self, frame: Frame) -> None:
         """Count a frame in."""
@@ -95,7 +101,7 @@ class Traffic:
         passage, now = self._passages.pop(pts), self._clock()
         self.latencies.add(now, now - passage.arrived)
         self.written += 1
-        self.overdue += not passage.stopgap and now - passage.arrived > self._budget_s
+        self.overdue += not passage.stopgap and now - passage.arrived > self.budget_s
         return passage, now - passage.begun
 
 

@@ -48,7 +48,11 @@ class Costly:
         return type("Model", (), {"facts": ModelFacts(self.name, 1, 1, 0)})
 
     def start(self, spec: Any, output: Any = None) -> None:
+        pass
+
+    def flush(self) -> list[Frame]:
         self.made, self.cuts = [], []
+        return []
 
     def continue_from(self, other: Costly) -> None:
         self.taken_over.append(other.name)

@@ -33,7 +33,7 @@ class Run:
     def __init__(self, *models: GTASRVideo | Bicubic, late: str = "bicubic", device: Device | str = "cpu") -> None:
         self.clock = Clock()
         self.traffic = Traffic(self.clock, 0.5)
-        self.upscalers = [Upscaler(model, device=device) for model in models]
+        self.upscalers = [Upscaler(model, device=device, backend="torch") for model in models]
         self.ladder = Ladder(self.upscalers, self.traffic, Stages(), 0.5, late, self.clock)  # type: ignore[arg-type]
         self.ladder.start(SPEC, SPEC.scaled(2))
 
@@ -52,7 +52,7 @@ def same(one: Frame | None, other: Frame) -> bool:
 
 
 def alone(model: GTASRVideo | Bicubic, frames: list[Frame]) -> list[Frame]:
-    return list(Upscaler(model, device="cpu")(frames, spec=SPEC))
+    return list(Upscaler(model, device="cpu", backend="torch")(frames, spec=SPEC))
 
 
 def test_frames_in_time_are_those_of_the_network_alone() -> None:
@@ -95,7 +95,7 @@ def test_a_network_takes_over_the_reference_of_another() -> None:
     run.traffic.arrive(frames[1])
     run.traffic.make(passage(frames[1].pts), 1, stopgap=False)
     taken = run.ladder.step(frames[1]).frame
-    m, s = Upscaler(network("m"), device="cpu"), Upscaler(network("s"), device="cpu")
+    m, s = Upscaler(network("m"), device="cpu", backend="torch"), Upscaler(network("s"), device="cpu", backend="torch")
     m.start(SPEC)
     s.start(SPEC)
     m.push(frames[0])
@@ -105,9 +105,9 @@ def test_a_network_takes_over_the_reference_of_another() -> None:
 
 
 def test_going_on_from_nothing_begins_anew() -> None:
-    s = Upscaler(network("s"), device="cpu")
+    s = Upscaler(network("s"), device="cpu", backend="torch")
     s.start(SPEC)
-    s.continue_from(Upscaler(network("m"), device="cpu"))
+    s.continue_from(Upscaler(network("m"), device="cpu", backend="torch"))
     frame = next(fakes.frames(SPEC, 1))
     assert same(s.push(frame)[0], alone(network("s"), [frame])[0])
 
@@ -127,7 +127,7 @@ def test_a_frame_made_again_is_made_by_its_own_network_from_the_state_before_it(
     assert run.ladder.admit(second.pts)
     before = run.ladder.step(second).before
     again = run.ladder.redo(second, before).frame
-    by_itself = Upscaler(network("s"), device=half)
+    by_itself = Upscaler(network("s"), device=half, backend="torch")
     by_itself.start(SPEC)
     by_itself.push(first)
     assert same(again, by_itself.redo(second, by_itself.step(second).before).frame)
