@@ -42,7 +42,7 @@ class UpscaleConfig:
     steps    how often each frame is read along the path of the method; 1 is what the networks are made for
     device   auto, cpu, cuda or cuda:N
     dtype    what the network computes in; auto is the fastest that keeps the picture on the device
-    backend  auto, torch, openvino or openvino-int8: who does the arithmetic; auto is the fastest that is installed
+    backend  auto, torch, cuda-graph, openvino or openvino-int8: who does the arithmetic; auto is the fastest there is
     seed     of the network's noise; the same input, seed, device and backend give the same bytes
     codec, crf, preset, pix_fmt   as in `Encoding`; None leaves it to the codec
     stream   how pipes and addresses are read and written, as in `StreamConfig`
@@ -60,7 +60,7 @@ class UpscaleConfig:
     steps: int = 1
     device: str = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    backend: Literal["auto", "torch", "openvino", "openvino-int8"] = "auto"
+    backend: Literal["auto", "torch", "cuda-graph", "openvino", "openvino-int8"] = "auto"
     seed: int = 0
     codec: str | None = None
     crf: int | None = None
@@ -209,7 +209,8 @@ def verify(
 def _upscaler(settings: UpscaleConfig, model: VideoModel | None, device: Device) -> Upscaler:
     network = model or load_model(settings.model, scale=settings.scale, steps=settings.steps)
     # Who names a type wants torch's own arithmetic in it.
-    backend = "torch" if settings.backend == "auto" and settings.dtype != "auto" else settings.backend
+    typed = settings.dtype != "auto" and device.torch_device.type == "cpu"
+    backend = "torch" if settings.backend == "auto" and typed else settings.backend
     return Upscaler(network, device=device, seed=settings.seed, backend=backend)
 
 

@@ -93,9 +93,10 @@ class Fragile(nn.Module):
         return ModelFacts("fragile", 1, 1, 0)
 
     def initial(self, batch: int, height: int, width: int) -> State:
-        empty = torch.empty(0)
-        zeros = torch.zeros(batch, 3, height, width)
-        return State(empty, empty, zeros, empty, empty, torch.zeros(batch, dtype=torch.int64))
+        empty = self.weight.new_empty(0)
+        zeros = torch.zeros(batch, 3, height, width, device=empty.device)
+        age = torch.zeros(batch, dtype=torch.int64, device=empty.device)
+        return State(empty, empty, zeros, empty, empty, age)
 
     def step(self, x: Tensor, state: State, *, seed: int = 0) -> tuple[Tensor, State]:
         fails = int(state.age) in self.ages and not (self.cure and self.weight.dtype is torch.float32)

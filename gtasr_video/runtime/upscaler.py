@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gtasr_video.device import Device, choose, free_memory, is_out_of_memory, release_memory
+from gtasr_video.device import Device, choose, current, free_memory, is_out_of_memory, release_memory
 from gtasr_video.errors import ModelError, UsageError
 from gtasr_video.frames import Frame, VideoSpec
 from gtasr_video.models.facts import State, VideoModel
@@ -50,7 +50,7 @@ class Upscaler:
     model   any `VideoModel`; a module is moved to the device, in the fastest type both allow
     device  a `Device` from `gtasr_video.device.choose`, its name (``cuda:1``), or None for the best there is
     seed    of the network's noise; the same input, seed, device and backend give the same output
-    backend auto, torch, openvino or openvino-int8; see `runtime.backends`
+    backend auto, torch, cuda-graph, openvino or openvino-int8; see `runtime.backends`
 
     Frames too large for the free memory are made in parts (`grid`), which gives the same picture; where memory runs out
     all the same, in smaller ones. A frame that comes out as NaN or black is made again in float32 (`redone` counts).
@@ -92,7 +92,7 @@ class Upscaler:
 
     @property
     def backend(self) -> str:
-        """Who does the arithmetic: ``torch``, ``openvino`` or ``openvino-int8``."""
+        """Who does the arithmetic: ``torch``, ``cuda-graph``, ``openvino`` or ``openvino-int8``."""
         return self._backend.name if self._backend else self._backend_name
 
     @property
@@ -118,8 +118,17 @@ class Upscaler:
         self.grid = self._fit.first(self._free(spec, wanted))
         if self.grid != Grid():
             log.info("memory: frames are made in %s parts", self.grid)
-        self._backend = open_backend(self._backend_name, self.model, spec, wanted, self.seed)
+        self._backend = self._open()
         return wanted
+
+    def _open(self) -> Backend:
+        """Return who makes the frames from here on: in parts that is torch, recorded or not."""
+        assert self._spec is not None and self._output is not None
+        whole, name = self.grid == Grid(), self._backend_name
+        model = self.model if whole else tiled(self.model, self.grid) or self.model
+        if not whole and name != "cuda-graph":
+            name = "torch"
+        return open_backend(name, model, self._spec, self._output, self.seed, in_bands=not whole)
 
     def _fitting(self, spec: VideoSpec) -> Fit:
         return Fit(self.model, *padded_size(spec, self.model.facts.multiple_of))
@@ -177,7 +186,8 @@ class Upscaler:
 
         Raises ModelError where float32 is what it was made in, or is of no help; waits for the device.
         """
-        if self.device.dtype is torch.float32 or not isinstance(self.model, nn.Module):
+        in_float32 = self.device.dtype is torch.float32 and self.backend != "openvino-int8"
+        if in_float32 or not isinstance(self.model, nn.Module):
             raise ModelError(_UNSOUND)
         if self._careful is None:
             self._careful = copy.deepcopy(self.model).float()
@@ -201,36 +211,40 @@ class Upscaler:
             try:
                 return self._enlarge(frame, before, careful)
             except Exception as error:
-                if not is_out_of_memory(error) or not self._shrink():
+                if not is_out_of_memory(error) or not self._can_shrink:
                     raise
             # Outside the handler: there the error still holds what lived when it struck.
-            release_memory(self.device.torch_device)
+            self._shrink()
 
     def _enlarge(self, frame: Frame, before: State, careful: VideoModel | None) -> Upscaled:
         planes = tuple(p.to(self.device.torch_device, non_blocking=True) for p in frame.planes)
-        large, sound, state = self._worker(careful).step(planes, before)
+        with current(self.device.torch_device):
+            large, sound, state = self._worker(careful).step(planes, before)
         self._state = state  # only now: what failed on the way is made again from the state before
         return Upscaled(Frame(large, frame.pts, frame.duration, frame.cut), sound, before)
 
     def _worker(self, careful: VideoModel | None) -> Backend:
-        """Return who makes the next frame: the backend, or torch where it is made in parts or with care."""
+        """Return who makes the next frame: the backend, or torch where it is made with care."""
         assert self._spec is not None and self._output is not None and self._backend is not None
-        whole = self.grid == Grid()
-        if whole and careful is None:
+        if careful is None:
             return self._backend
-        model = careful or self.model
-        runs = model if whole else tiled(model, self.grid) or model
-        return TorchBackend(runs, self._spec, self._output, self.seed, in_bands=not whole)
+        whole = self.grid == Grid()
+        model = careful if whole else tiled(careful, self.grid) or careful
+        return TorchBackend(model, self._spec, self._output, self.seed, in_bands=not whole)
 
-    def _shrink(self) -> bool:
-        """Choose smaller parts from here on; returns False if there are none."""
-        assert self._fit is not None
-        finer = self._fit.finer(self.grid)
-        if finer is None:
-            return False
+    @property
+    def _can_shrink(self) -> bool:
+        return self._fit is not None and self._fit.finer(self.grid) is not None
+
+    def _shrink(self) -> None:
+        """Make frames in smaller parts from here on."""
+        finer = self._fit and self._fit.finer(self.grid)
+        assert finer
         log.warning("not enough memory on %s: frames are made in %s parts from here on", self.device.name, finer)
         self.grid = finer
-        return True
+        self._backend = None  # its memory goes before that of the next is taken
+        release_memory(self.device.torch_device)
+        self._backend = self._open()
 
 
 _UNSOUND = "the network gave NaN or infinity or black instead of a picture, in float32 too; its weights may be damaged"

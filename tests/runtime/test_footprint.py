@@ -73,7 +73,7 @@ def moving(count: int, size: tuple[int, int] = (208, 152)) -> list[Frame]:
 
 def test_out_of_memory_makes_the_same_frame_again_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     of, frames = fakes.spec(208, 152, fakes.YUV444), moving(4)
-    whole = list(Upscaler(tiny(), device=CPU)(frames, spec=of))
+    whole = list(Upscaler(tiny(), device=CPU, backend="torch")(frames, spec=of))
     original, failed = GTASRVideo.descend, []
 
     def descend(self: GTASRVideo, context: Context, noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -83,7 +83,7 @@ def test_out_of_memory_makes_the_same_frame_again_in_parts(monkeypatch: pytest.M
         return original(self, context, noise)
 
     monkeypatch.setattr(GTASRVideo, "descend", descend)
-    upscaler = Upscaler(tiny(), device=CPU)
+    upscaler = Upscaler(tiny(), device=CPU, backend="torch")
     parted = list(upscaler(frames, spec=of))
     assert len(failed) >= 1 and upscaler.grid != Grid()
     for one, other in zip(parted, whole, strict=True):
@@ -96,7 +96,7 @@ def test_memory_for_nothing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(GTASRVideo, "descend", descend)
-    upscaler = Upscaler(tiny(), device=CPU)
+    upscaler = Upscaler(tiny(), device=CPU, backend="torch")
     upscaler.start(fakes.spec(208, 152, fakes.YUV444))
     with pytest.raises(torch.OutOfMemoryError):
         upscaler.push(moving(1)[0])
@@ -104,7 +104,7 @@ def test_memory_for_nothing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_parts_are_chosen_before_memory_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upscaling, "free_memory", lambda device: 1 << 20)
-    upscaler = Upscaler(tiny(), device=CPU)
+    upscaler = Upscaler(tiny(), device=CPU, backend="torch")
     upscaler.start(fakes.spec(208, 152))
     assert upscaler.grid != Grid()
 
@@ -118,9 +118,9 @@ from tests.runtime.test_footprint import CPU, fakes, moving
 from gtasr_video.runtime.upscaler import Upscaler
 
 torch.set_num_threads(1)
-size = (768, 512)
+size = (512, 384)
 of, frames = fakes.spec(*size, fakes.YUV444), moving(3, size)
-upscaler = Upscaler(tiny(), device=CPU)
+upscaler = Upscaler(tiny(), device=CPU, backend="torch")
 upscaler.start(fakes.spec(64, 64, fakes.YUV444))
 upscaler.push(moving(1, (64, 64))[0])  # what is loaded at first use is loaded now
 upscaler.start(of)
@@ -135,7 +135,7 @@ print(len(out), upscaler.grid)
 
 def test_a_real_limit_is_lived_with() -> None:
     """The address space is limited to little more than tensors take for a whole frame: torch itself runs out of it."""
-    needed = peak_bytes(tiny(), 512, 768)
+    needed = peak_bytes(tiny(), 384, 512)
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
     command = [sys.executable, "-c", LIMITED, str(int(1.2 * needed))]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=100)

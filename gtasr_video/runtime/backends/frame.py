@@ -13,6 +13,7 @@ from gtasr_video.models.facts import State, VideoModel
 from gtasr_video.models.gtasr import GTASRVideo
 from gtasr_video.ops.assembly import can_assemble, planes_from_cells
 from gtasr_video.ops.color import rgb_to_yuv, rgb_to_yuv_in_bands, yuv_to_rgb
+from gtasr_video.ops.kernels import usable
 
 Planes = tuple[Tensor, ...]
 
@@ -50,9 +51,8 @@ def enlarge(
     x = picture(planes, source, model.facts.multiple_of)
     if isinstance(model, GTASRVideo) and _in_cells(model, x, output):
         residual, following = model.step_in_cells(x, state, seed=seed)
-        cell, scale = model.architecture.cell, model.scale
-        large = planes_from_cells(x, residual, cell, scale, output.layout, output.color, dither=True)
-        return Enlarged(_cropped(large, output), _is_sound(x.mean(), x.mean() + residual.float().mean()), following)
+        large = _from_cells(x, residual, model, output)
+        return Enlarged(large, _is_sound(x.mean(), x.mean() + residual.float().mean()), following)
     y, following = model.step(x, state, seed=seed)
     y = y[..., : output.height, : output.width]
     sound = _is_sound(x.mean(), y.mean())
@@ -63,6 +63,10 @@ def enlarge(
 
 def picture(planes: Planes, source: VideoSpec, multiple: int) -> Tensor:
     """Return the frame as networks take it: RGB (1, 3, H, W) in [-1, 1], continued to multiples of `multiple`."""
+    if usable(planes[0]):
+        from gtasr_video.ops.kernels.planes import picture_from_planes
+
+        return picture_from_planes(planes, source.layout, source.color, multiple)
     return _pad(yuv_to_rgb(planes, source.layout, source.color).mul_(2).sub_(1), multiple)
 
 
@@ -72,9 +76,19 @@ def padded_size(source: VideoSpec, multiple: int) -> tuple[int, int]:
 
 
 def _in_cells(model: GTASRVideo, x: Tensor, output: VideoSpec) -> bool:
-    # On a GPU memory is fast, and convolutions in float32 are rounded to fewer bits.
+    # On a GPU without kernels memory is fast, and convolutions in float32 are rounded to fewer bits.
     cell, scale = model.architecture.cell, model.scale
-    return x.device.type == "cpu" and can_assemble(x.shape[-1], cell, scale, output.layout, output.color)
+    return usable(x) or (x.device.type == "cpu" and can_assemble(x.shape[-1], cell, scale, output.layout, output.color))
+
+
+def _from_cells(x: Tensor, residual: Tensor, model: GTASRVideo, output: VideoSpec) -> Planes:
+    """Return the planes of bicubic(x) + residual, dithered."""
+    cell, scale, layout, color = model.architecture.cell, model.scale, output.layout, output.color
+    if usable(x):
+        from gtasr_video.ops.kernels import planes
+
+        return planes.planes_from_cells(x, residual, cell, scale, layout, color, (output.height, output.width))
+    return _cropped(planes_from_cells(x, residual, cell, scale, layout, color, dither=True), output)
 
 
 def _cropped(planes: Planes, output: VideoSpec) -> Planes:
