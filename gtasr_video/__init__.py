@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gtasr_video.api import UpscaleConfig, upscale, verify
+    from gtasr_video.batch import upscale_folder
     from gtasr_video.errors import GTASRVideoError
     from gtasr_video.frames import ColorSpec, Frame, PixelLayout, VideoSpec
     from gtasr_video.media import Encoding, Reader, Writer, probe
@@ -34,6 +35,7 @@ _HOMES = {
     "load_model": "models",
     "probe": "media",
     "upscale": "api",
+    "upscale_folder": "batch",
     "verify": "api",
 }
 
@@ -53,6 +55,7 @@ __all__ = [
     "load_model",
     "probe",
     "upscale",
+    "upscale_folder",
     "verify",
 ]
 

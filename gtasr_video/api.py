@@ -177,7 +177,7 @@ def upscale(
 
         asked = {"start": str(window[0]), "duration": str(window[1]), "frames": frames, "video_stream": video_stream}
         asked |= {"steps": settings.steps, "drop_unsupported": drop_unsupported}
-        job = Job(reader, upscaler, open_writer, asked, restart=restart, wait_for_space=wait_for_space)
+        job = Job(reader, upscaler, Path(output), open_writer, asked, restart=restart, wait_for_space=wait_for_space)
         return run_job(job, progress=progress, announce=lambda writer: _log_plan(reader, upscaler, writer))
 
 
@@ -256,7 +256,7 @@ def _check_paths(source: str | os.PathLike[str], output: str | os.PathLike[str])
             # The rest of an address may hold a key or a password.
             raise UsageError(f"addresses ({scheme}://...) cannot be used here; give local files")
     if Path(source).is_dir():
-        raise UsageError(f"{source} is a folder; give one video file")
+        raise UsageError(f"{source} is a folder; give one video file, or use upscale_folder")
 
 
 def _log_plan(reader: Reader, upscaler: Upscaler, writer: Writer) -> None:

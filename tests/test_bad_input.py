@@ -58,7 +58,9 @@ def test_missing_file(cli: Cli, out: Path, tmp_path: Path) -> None:
 
 
 def test_folder_as_input(cli: Cli, out: Path, tmp_path: Path) -> None:
-    refused(upscale(cli, tmp_path, out), 2, str(tmp_path), "is a folder; give one video file")
+    """Is done as a folder, into a folder; a file cannot take it."""
+    refused(upscale(cli, tmp_path, out), 2, f"{out} is no folder", "INPUT is a folder")
+    nothing_left(out.parent)
 
 
 def test_not_a_video(cli: Cli, out: Path, tmp_path: Path) -> None:
@@ -284,7 +286,7 @@ def test_report_that_cannot_be_written_is_refused_before_the_work(cli: Cli, smal
         (("--frames", "3", "--duration", "1"), 2, ["either a duration or a number of frames"]),
         (("--progress", "loud"), 2, ["loud", "auto", "rich", "json", "none"]),
         (("--modle", "s"), 2, ["--modle", "--model", "see gtasr-video upscale --help"]),
-        (("third.mp4",), 2, ["third.mp4", "see gtasr-video upscale --help"]),
+        (("third.mp4",), 2, ["third.mp4 is no folder", "or there are several"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
 )

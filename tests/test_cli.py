@@ -150,7 +150,7 @@ def test_verbose_says_what_is_used_and_why(cli: Cli, small_clip: Path, tmp_path:
     done = cli("upscale", small_clip, tmp_path / "out.mp4", *MODEL, "-v", "--progress", "none")
     lines = done.err.splitlines()
     assert [line.split(":")[1].strip() for line in lines] == ["input", "model", "device", "output", "memory"]
-    assert "cpu in float32 (" in lines[2]
+    assert "cpu in float32 by torch (" in lines[2]
     assert "frames take at most 7 x 0.0 MB in + 7 x 0.1 MB out" in lines[4]
 
 

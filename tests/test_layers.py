@@ -18,6 +18,7 @@ PACKAGE = ROOT / "gtasr_video"
 LAYERS = {
     "__main__": 6,
     "cli": 5,
+    "batch": 4,
     "api": 4,
     "runtime": 3,
     "training": 3,
@@ -33,7 +34,7 @@ LAYERS = {
     "weights": 0,
 }
 # A folder may use itself; these may also use another of their own layer. Evaluation runs what it measures.
-BESIDE = {("frames", "errors"), ("device", "errors"), ("config", "errors"), ("evaluation", "runtime")}
+BESIDE = {("frames", "errors"), ("device", "errors"), ("config", "errors"), ("evaluation", "runtime"), ("batch", "api")}
 
 
 def modules() -> list[Path]:

@@ -15,8 +15,7 @@ _CODECS = "h264, h265, av1, vp9, prores or ffv1"
 
 
 @click.command("upscale", short_help="Upscale a video: INPUT OUTPUT.")
-@click.argument("source", metavar="INPUT", type=click.Path())
-@click.argument("output", metavar="OUTPUT", type=click.Path())
+@click.argument("paths", metavar="INPUT... OUTPUT", nargs=-1, required=True, type=click.Path())
 @click.option("--model", metavar="s|m|l|FILE", help="Network: a tier, a .safetensors file, or bicubic.  [default: s]")
 @click.option("--scale", type=int, metavar="1|2|3|4|8", help="Times as wide and high; 1 restores only.  [default: 4]")
 @click.option("--steps", type=int, metavar="N", help="Read each frame so often: slower; for experiments.  [default: 1]")
@@ -45,53 +44,65 @@ _CODECS = "h264, h265, av1, vp9, prores or ffv1"
 )
 @click.option("--restart", is_flag=True, help="Begin anew instead of going on where an earlier run ended.")
 @click.option("--wait-for-space", is_flag=True, help="Where the disk is full, wait for room instead of failing.")
+@click.option("--watch", is_flag=True, help="INPUT is a folder: go on with what is put into it, until Ctrl-C.")
 @click.option("-y", "--overwrite", is_flag=True, help="Replace OUTPUT if it exists.")
 @click.option("-v", "--verbose", is_flag=True, help="Say what is used, and why.")
 def command(
-    source: str,
-    output: str,
+    paths: tuple[str, ...],
     config_name: str | None,
     overrides: tuple[str, ...],
     report: Path | None,
-    progress: Any,
-    overwrite: bool,
+    watch: bool,
     verbose: bool,
     **options: Any,
-) -> None:
+) -> int:
     """Upscale the video INPUT into OUTPUT, with its sound, its exact times and its tags.
 
     OUTPUT's extension names its format: mp4, m4v, mov, mkv, webm, ts or m2ts. Either may be - for a pipe.
 
     Interrupted, it keeps what is finished in OUTPUT.job: the same command goes on from there.
 
+    INPUT may be a folder, a pattern or several files; OUTPUT is a folder then, and the tree is kept. A bad file does
+    not stop the others, and what is there already is left alone.
+
     \b
       gtasr-video upscale holiday.mp4 holiday-4x.mp4
       gtasr-video upscale in.mkv out.mkv --scale 2 --codec h265 --crf 18
       gtasr-video upscale in.mp4 sample.mp4 --start 1:30 --duration 10
+      gtasr-video upscale my_videos/ enlarged/
       ffmpeg -i in.mkv -f nut -c:v rawvideo -c:a copy - | gtasr-video upscale - - | ffplay -
     """
-    from gtasr_video.api import UpscaleConfig, upscale
+    from gtasr_video.api import UpscaleConfig
+    from gtasr_video.batch import is_many
     from gtasr_video.cli.messages import log_to_stderr
 
+    *sources, output = paths
+    if not sources:
+        raise click.UsageError("missing argument 'OUTPUT'")
     log_to_stderr(verbose=verbose)
     if report is not None:
-        _check_report(report, (source, output))
+        _check_report(report, paths)
     config = with_streams(UpscaleConfig.load(config_name, overrides), options)
-    done = upscale(
-        source,
-        output,
-        config=with_live(config, options, (source, output)),
-        overwrite=overwrite,
-        progress=progress,
-        **options,
-    )
+    config = with_live(config, options, (sources[0], output))
+    if watch or is_many(sources, output):
+        from gtasr_video.cli.batch import run_batch
+
+        return run_batch(sources, output, config, report=report, watch=watch, **options)
+    return _one(sources[0], output, config, report, **options)
+
+
+def _one(source: str, output: str, config: Any, report: Path | None, **options: Any) -> int:
+    from gtasr_video.api import upscale
+
+    done = upscale(source, output, config=config, **options)
     if report is not None:
         done.write(report)
-    if progress != "none":
+    if options["progress"] != "none":
         click.echo(done.summary(), err=True)
+    return 0
 
 
-def _check_report(report: Path, others: tuple[str, str]) -> None:
+def _check_report(report: Path, others: tuple[str, ...]) -> None:
     """Refuse now what would be learned only after hours."""
     if not report.absolute().parent.is_dir():
         raise OutputError(f"there is no folder {report.parent} for the report; make it first")

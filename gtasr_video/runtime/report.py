@@ -129,23 +129,29 @@ class Report:
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write `to_json` to `path`, whole or not at all. Raises OutputError."""
-        target = Path(path)
-        part = target.with_name(f"{target.name}.part")
-        try:
-            part.write_text(self.to_json() + "\n", encoding="utf-8")
-            part.replace(target)
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            raise OutputError(f"{target}: the report cannot be written ({error.strerror or error})") from error
+        write_json(Path(path), self.to_json())
 
     def summary(self) -> str:
         """Return one line for people."""
         limit = f", limited by {self.limited_by}" if self.limited_by else ""
         frames = "1 frame" if self.frames_out == 1 else f"{self.frames_out} frames"
+        if self.frames_resumed:
+            frames += f" ({self.frames_resumed} made before)"
         return (
             f"{self.output.get('path')}: {frames} of {self.output.get('width')}x{self.output.get('height')} in "
             f"{self.seconds:.1f} s, {self.fps:.1f} fps ({self.ratio:.2f}x real time{limit})"
         )
+
+
+def write_json(target: Path, text: str) -> None:
+    """Write the JSON `text` to `target`, whole or not at all. Raises OutputError."""
+    part = target.with_name(f"{target.name}.part")
+    try:
+        part.write_text(text + "\n", encoding="utf-8")
+        part.replace(target)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise OutputError(f"{target}: the report cannot be written ({error.strerror or error})") from error
 
 
 def peak_rss_bytes() -> int:

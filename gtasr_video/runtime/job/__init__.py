@@ -23,8 +23,8 @@ from gtasr_video.media.audit import Audit, AuditError, Expected, audit_file
 from gtasr_video.media.durable import NO_SPACE, Space
 from gtasr_video.media.segments import join
 from gtasr_video.runtime.channels import Channel
-from gtasr_video.runtime.job.journal import DoneSegments, Journal, PartJournal, open_journal
-from gtasr_video.runtime.job.memory import to_device
+from gtasr_video.runtime.job.journal import DoneSegments, Journal, PartJournal, open_journal, tidy
+from gtasr_video.runtime.job.memory import copied
 from gtasr_video.runtime.job.sink import PartWriter
 from gtasr_video.runtime.job.source import Cutting, Part, PartReader, fingerprint
 from gtasr_video.runtime.progress import Mode, Monitor, showing
@@ -40,7 +40,7 @@ NOTICE = 25  # more than information, less than a warning
 class Job:
     """What is to be done.
 
-    open_writer      opens the output; called once before any work, to learn what cannot be, and once to join
+    open_writer      opens `output`; called once before any work, to learn what cannot be, and once to join
     settings         all that the result depends on besides source, network and encoder, as plain JSON values
     restart          throw away what an earlier run has finished
     wait_for_space   where the disk is full, wait for room instead of failing
@@ -48,6 +48,7 @@ class Job:
 
     reader: Reader
     upscaler: Upscaler
+    output: Path
     open_writer: Callable[[], Writer]
     settings: dict[str, Any]
     restart: bool = False
@@ -60,6 +61,7 @@ def run_job(job: Job, *, progress: Mode = "none", announce: Callable[[Writer], N
 
     Raises what `open_journal`, `run` and the writer raise; what is finished is then kept, and the error says so.
     """
+    tidy(job.output)
     trial = job.open_writer()
     try:
         announce(trial)
@@ -121,7 +123,7 @@ class _Run:
         if journal.is_complete:
             return session.report()
         if (state := journal.state) is not None:
-            job.upscaler.restore(to_device(state, job.upscaler.device.torch_device))
+            job.upscaler.restore(copied(state, job.upscaler.device.torch_device))
         try:
             with showing(monitor, progress):
                 report = session.run()
@@ -207,6 +209,7 @@ def _of_network(upscaler: Upscaler) -> dict[str, Any]:
     return {
         "model": facts.name,
         "weights": _weights(upscaler.model),
+        "backend": upscaler.backend,
         "scale": facts.scale,
         "seed": upscaler.seed,
         "device": device.torch_device.type,

@@ -325,11 +325,23 @@ def _refuse_another(folder: Path, known: dict[str, Any], source: dict[str, Any],
         )
 
 
-def discard(output: Path) -> None:
-    """Delete the journal of `output` if there is one that nobody works on."""
-    with contextlib.suppress(OSError, OutputError):
-        folder = folder_for(output)
-        if folder.is_dir():
-            lock = _lock(folder, output)
-            shutil.rmtree(folder, ignore_errors=True)
+def tidy(output: Path) -> None:
+    """Delete the journal of a job that was ended after its output had got its name, if there is one."""
+    folder = folder_for(output)
+    with contextlib.suppress(OSError, OutputError, ValueError):
+        lock = _lock(folder, output) if folder.is_dir() and output.exists() else None
+        if lock is not None:
+            if _is_left_over(folder, output):
+                shutil.rmtree(folder)
             os.close(lock)
+
+
+def _is_left_over(folder: Path, output: Path) -> bool:
+    """Return whether all is done and `output` is younger than it; an older one waits to be replaced."""
+    known = _known(folder)
+    if known is None:
+        return False
+    lasts = [sorted((folder / f"part-{number}").glob("*.json"))[-1:] for number in range(len(known["parts"]))]
+    if not all(lasts) or any(Done.read(last).next is not None for (last,) in lasts):
+        return False
+    return output.stat().st_mtime_ns >= max(last.stat().st_mtime_ns for (last,) in lasts)

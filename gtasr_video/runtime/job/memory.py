@@ -22,9 +22,9 @@ from gtasr_video.models.facts import State
 _TENSORS: Final = tuple(name for name in State._fields if name != "inner")
 
 
-def to_device(state: State, device: torch.device | str) -> State:
-    """Return `state` on `device`; what is there already is handed through, since nobody changes a state."""
-    return _each(state, lambda tensor: tensor.to(device))
+def copied(state: State, device: torch.device | str) -> State:
+    """Return a copy of `state` on `device`: who made it may use its memory again some steps later."""
+    return _each(state, lambda tensor: tensor.to(device, copy=True))
 
 
 def _each(state: State, change: Callable[[Tensor], Tensor]) -> State:

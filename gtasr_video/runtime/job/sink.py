@@ -16,7 +16,7 @@ from gtasr_video.media.segments import SegmentWriter
 from gtasr_video.models.facts import State
 from gtasr_video.ops.brightness import brightness, has_lost_its_picture
 from gtasr_video.runtime.job.journal import Done, PartJournal
-from gtasr_video.runtime.job.memory import to_device
+from gtasr_video.runtime.job.memory import copied
 from gtasr_video.runtime.job.source import PartReader
 from gtasr_video.runtime.upscaler import Upscaled, Upscaler
 
@@ -69,7 +69,7 @@ class PartWriter:
         """
         result = self._upscaler.step(frame)
         if frame.pts in self._source.boundaries and not frame.cut:
-            self._states[frame.pts] = to_device(result.before, "cpu")
+            self._states[frame.pts] = copied(result.before, "cpu")
         return result
 
     def redo(self, frame: Frame, before: State) -> Upscaled:

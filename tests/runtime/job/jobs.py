@@ -14,6 +14,7 @@ from torch import Tensor
 from gtasr_video.frames import Frame
 from gtasr_video.media import Encoding, Reader, Writer
 from gtasr_video.models.facts import State, VideoModel
+from gtasr_video.runtime.backends import Name
 from gtasr_video.runtime.job import Job, run_job
 from gtasr_video.runtime.job.source import Cutting
 from gtasr_video.runtime.report import Report
@@ -54,11 +55,12 @@ def do(
     wait_for_space: bool = False,
     settings: dict[str, Any] | None = None,
     before_step: Callable[[int, Frame], None] | None = None,
+    backend: Name = "torch",
     **window: Any,
 ) -> Report:
     """Make `output` of `source`. `before_step` is called with the number of each frame of this run before its step."""
     with Reader(source, **window) as reader:
-        upscaler = Upscaler(model or Echo(1), device="cpu")
+        upscaler = Upscaler(model or Echo(1), device="cpu", backend=backend)
         if before_step is not None:
             _watch(upscaler, before_step)
         enlarged = reader.spec.scaled(upscaler.scale)
@@ -67,7 +69,7 @@ def do(
             return Writer(output, enlarged, encoding, source=reader)
 
         asked = {"window": {key: str(value) for key, value in window.items()}, **(settings or {})}
-        job = Job(reader, upscaler, open_writer, asked, restart, wait_for_space, cutting)
+        job = Job(reader, upscaler, output, open_writer, asked, restart, wait_for_space, cutting)
         return run_job(job)
 
 

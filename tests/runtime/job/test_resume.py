@@ -277,3 +277,20 @@ def test_the_journal_is_small_and_says_what_it_is(tmp_path: Path) -> None:
     assert known["settings"]["encoder"] == "libx264"
     assert len(list(folder.glob("part-0/*.state"))) == 1
     assert not list(folder.rglob("*.part"))
+
+
+def test_what_ends_after_the_output_has_its_name_is_tidied_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, out = film(tmp_path / "in.mp4"), tmp_path / "out.mp4"
+
+    def ends(_: object) -> None:
+        raise Ended
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journals.Journal, "remove", ends)
+        with pytest.raises(Ended):
+            do(source, out)
+    assert folder_of(out).exists()
+    assert out.exists()
+    with pytest.raises(OutputError, match="exists; use -y"):
+        do(source, out)
+    assert not folder_of(out).exists()

@@ -1,0 +1,210 @@
+"""Many files: folders and patterns into a folder, keeping the tree; what is there already is left alone."""
+
+from __future__ import annotations
+
+import glob
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from gtasr_video.api import UpscaleConfig, upscale
+from gtasr_video.errors import InputError, UsageError, describe
+from gtasr_video.media.codecs import CONTAINERS
+from gtasr_video.models import load_model
+from gtasr_video.runtime.report import Report
+
+# What is taken for a video in a folder; a file that is named is taken whatever it is called.
+_NAMES: Final = (
+    "3g2 3gp asf avi divx dv f4v flv ivf m2ts m2v m4v mkv mov mp4 mpeg mpg mts mxf nut obu ogv rm rmvb ts vob webm wmv"
+)
+_VIDEOS: Final = frozenset(f".{name}" for name in _NAMES.split())
+# A file that has not changed for so long is no longer being written.
+_SETTLED_S: Final = 5.0
+_LOOK_AGAIN_S: Final = 2.0
+
+State = Literal["done", "there", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One file of a batch, and what is to be made of it."""
+
+    source: Path
+    output: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one file.
+
+    state    done; there: it was there already; failed
+    message  why it failed, else ""
+    report   of what was done, else None
+    """
+
+    source: Path
+    output: Path
+    state: State
+    message: str = ""
+    report: Report | None = None
+
+
+def find_items(sources: Iterable[str | os.PathLike[str]], folder: str | os.PathLike[str]) -> list[Item]:
+    """Return what there is to do: each file in `sources` and where its result goes in `folder`.
+
+    sources  files, folders (searched through, their tree is kept) and patterns (``clips/**/*.mkv``)
+    The name is kept; where its extension is none that can be written ``.mkv`` takes its place, and where that would be
+    the name of another's result, it is added.
+    Raises InputError where a source is not there, UsageError where `folder` cannot be one.
+    """
+    target = Path(folder)
+    check_folder(target)
+    items: dict[Path, Item] = {}
+    for source in sources:
+        for path, relative in _files(os.fspath(source), target):
+            items.setdefault(path, Item(path, target / _named(path, relative)))
+    return list(items.values())
+
+
+def check_folder(folder: Path) -> None:
+    """Raise UsageError unless `folder` is one, or can become one."""
+    if folder.is_file() or (not folder.is_dir() and folder.suffix.lower() in CONTAINERS):
+        raise UsageError(f"{folder} is no folder; OUTPUT must be one where INPUT is a folder, or there are several")
+
+
+def is_many(sources: Sequence[str], output: str) -> bool:
+    """Return whether this is about many files or a folder, rather than one file into another."""
+    into = Path(output).is_dir() and Path(output).suffix.lower() not in CONTAINERS
+    return len(sources) != 1 or Path(sources[0]).is_dir() or _is_pattern(sources[0]) or into or output.endswith("/")
+
+
+def _is_pattern(source: str) -> bool:
+    return glob.has_magic(source) and not os.path.lexists(source) and "://" not in source
+
+
+def _files(source: str, target: Path) -> Iterator[tuple[Path, Path]]:
+    """Yield (file, its name within the output folder) for one source."""
+    if _is_pattern(source):
+        base = Path(*_plain_parts(source))
+        found = [Path(name) for name in sorted(glob.glob(source, recursive=True))]  # noqa: PTH207 - absolute patterns too
+        for path in found:
+            if path.is_file() and _is_wanted(path, target):
+                yield path, path.relative_to(base)
+    elif Path(source).is_dir():
+        for path in sorted(Path(source).rglob("*")):
+            if path.suffix.lower() in _VIDEOS and path.is_file() and _is_wanted(path, target):
+                yield path, path.relative_to(source)
+    elif os.path.lexists(source):
+        yield Path(source), Path(Path(source).name)
+    else:
+        raise InputError(f"no such file: {source}")
+
+
+def _plain_parts(pattern: str) -> Iterator[str]:
+    """Yield the folders of a pattern before the first that is one."""
+    for part in Path(pattern).parts[:-1]:
+        if glob.has_magic(part):
+            return
+        yield part
+
+
+def _is_wanted(path: Path, target: Path) -> bool:
+    """Return whether a file that was found is a source, rather than ours: a result, or half of one."""
+    ours = path.stem.endswith((".part", ".suspect")) or any(part.endswith(".job") for part in path.parts)
+    return not ours and not path.resolve().is_relative_to(target.resolve())
+
+
+def _named(path: Path, relative: Path) -> Path:
+    if path.suffix.lower() in CONTAINERS:
+        return relative
+    taken = path.with_suffix(".mkv").exists()
+    return relative.with_name(f"{relative.name}.mkv") if taken else relative.with_suffix(".mkv")
+
+
+def upscale_folder(
+    sources: Iterable[str | os.PathLike[str]] | str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    *,
+    config: UpscaleConfig | str | None = None,
+    on_outcome: Callable[[Outcome], None] = lambda _: None,
+    watch: bool = False,
+    **options: Any,
+) -> list[Outcome]:
+    """Upscale all videos of `sources` into `folder`, one after the other, with one network for all.
+
+    sources     files, folders and patterns, as `find_items` takes them
+    config, options   as `upscale` takes them
+    on_outcome  called after each file
+    watch       go on looking for new files, also for those that are still being written, until KeyboardInterrupt
+
+    A file that fails does not stop the others. What has a result already is left alone (unless ``overwrite=True``),
+    what was interrupted is gone on with; so the same call again does what is missing.
+    Raises UsageError, InputError, ModelError or DeviceError where that concerns all files.
+
+    Example::
+
+        >>> import gtasr_video, pathlib
+        >>> pathlib.Path("more").mkdir()
+        >>> outcomes = gtasr_video.upscale_folder(["in.mp4"], "more", model="bicubic", scale=2)
+        >>> [(outcome.output.name, outcome.state) for outcome in outcomes]
+        [('in.mp4', 'done')]
+    """
+    wanted = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
+    settings = _shared(config, options)
+    if not watch and not find_items(wanted, folder):
+        raise InputError(f"there is no video in {', '.join(map(str, wanted))}")
+    outcomes = []
+    for item in _watched(wanted, folder) if watch else find_items(wanted, folder):
+        outcome = _one(item, settings, options)
+        outcomes.append(outcome)
+        on_outcome(outcome)
+    return outcomes
+
+
+def _shared(config: UpscaleConfig | str | None, options: dict[str, Any]) -> UpscaleConfig:
+    """Return the settings, and put the network into `options`, so that it is loaded once."""
+    settings = config if isinstance(config, UpscaleConfig) else UpscaleConfig.load(config)
+    model = options.get("model") or settings.model
+    if isinstance(model, str):
+        scale, steps = options.get("scale") or settings.scale, options.get("steps") or settings.steps
+        options["model"] = load_model(model, scale=scale, steps=steps)
+    return settings
+
+
+def _one(item: Item, settings: UpscaleConfig, options: dict[str, Any]) -> Outcome:
+    if item.output.exists() and not options.get("overwrite"):
+        return Outcome(item.source, item.output, "there")
+    try:
+        item.output.parent.mkdir(parents=True, exist_ok=True)
+        report = upscale(item.source, item.output, config=settings, **options)
+    except Exception as error:
+        return Outcome(item.source, item.output, "failed", describe(error))
+    return Outcome(item.source, item.output, "done", report=report)
+
+
+def _watched(
+    sources: Sequence[str | os.PathLike[str]],
+    folder: str | os.PathLike[str],
+    clock: Callable[[], float] = time.monotonic,
+    pause: Callable[[float], None] = time.sleep,
+) -> Iterator[Item]:
+    """Yield items as they turn up and are no longer being written, each once unless it changes; never ends."""
+    seen: dict[Path, tuple[tuple[int, int], float]] = {}
+    given: dict[Path, tuple[int, int]] = {}
+    while True:
+        for item in find_items(sources, folder):
+            try:
+                facts = item.source.stat()
+            except OSError:
+                continue
+            mark = (facts.st_size, facts.st_mtime_ns)
+            known, since = seen.get(item.source, (None, 0.0))
+            if mark != known:
+                seen[item.source] = (mark, clock())
+            elif clock() - since >= _SETTLED_S and given.get(item.source) != mark:
+                given[item.source] = mark
+                yield item
+        pause(_LOOK_AGAIN_S)

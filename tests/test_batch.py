@@ -1,0 +1,207 @@
+"""Many files: the tree is kept, one bad file stops nothing, and the same command again does what is missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from gtasr_video.batch import Item, _watched, find_items, is_many
+from gtasr_video.errors import InputError, UsageError
+from tests import fakes
+from tests.conftest import Outcome
+from tests.test_bad_input import frames_of
+
+Cli = Callable[..., Outcome]
+MODEL = ("--model", "bicubic", "--scale", "2", "--progress", "none")
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def videos(tmp_path: Path) -> Path:
+    """A folder with two videos, one of them deeper, and things that are none."""
+    folder = tmp_path / "videos"
+    (folder / "2024" / "march").mkdir(parents=True)
+    fakes.clip(folder / "one.mp4", 3)
+    fakes.clip(folder / "2024" / "march" / "two.mkv", 4)
+    (folder / "notes.txt").write_text("not a video")
+    return folder
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_folder_with_its_tree(videos: Path, tmp_path: Path, cli: Cli) -> None:
+    out = tmp_path / "out"
+    done = cli("upscale", videos, out, *MODEL)
+    assert (done.code, done.err) == (0, "")
+    assert names(out) == ["2024/march/two.mkv", "one.mp4"]
+    assert frames_of(out / "2024" / "march" / "two.mkv") == 4
+    assert done.out.splitlines()[-1] == "2 done, 0 there already, 0 failed"
+
+
+def test_again_does_what_is_missing(videos: Path, tmp_path: Path, cli: Cli) -> None:
+    out = tmp_path / "out"
+    assert cli("upscale", videos, out, *MODEL).code == 0
+    before = (out / "one.mp4").stat().st_mtime_ns
+    fakes.clip(videos / "three.mp4", 2)
+    (out / "2024" / "march" / "two.mkv").unlink()
+    done = cli("upscale", videos, out, *MODEL)
+    assert done.out.splitlines()[-1] == "2 done, 1 there already, 0 failed"
+    assert (out / "one.mp4").stat().st_mtime_ns == before
+    assert len(names(out)) == 3
+
+
+def test_one_bad_file_does_not_stop_the_others(videos: Path, tmp_path: Path, cli: Cli) -> None:
+    (videos / "bad.mp4").write_text("not a video at all\n" * 100)
+    out, report = tmp_path / "out", tmp_path / "report.json"
+    done = cli("upscale", videos, out, *MODEL, "--report", report)
+    assert done.code == 1
+    assert done.err.startswith(f"gtasr-video: error: {videos / 'bad.mp4'} is not a media file")
+    assert done.out.splitlines()[-1] == "2 done, 0 there already, 1 failed"
+    assert names(out) == ["2024/march/two.mkv", "one.mp4"]
+    files = {Path(f["source"]).name: f for f in json.loads(report.read_text())["files"]}
+    assert files["bad.mp4"]["state"] == "failed"
+    assert files["one.mp4"]["report"]["frames_out"] == 3
+
+
+def test_several_files_and_patterns(videos: Path, tmp_path: Path, cli: Cli) -> None:
+    out = tmp_path / "out"
+    assert cli("upscale", videos / "one.mp4", videos / "2024" / "march" / "two.mkv", out, *MODEL).code == 0
+    assert names(out) == ["one.mp4", "two.mkv"]
+    again = tmp_path / "again"
+    assert cli("upscale", f"{videos}/**/*.m*", f"{again}/", *MODEL).code == 0
+    assert names(again) == ["2024/march/two.mkv", "one.mp4"]
+
+
+def test_one_file_into_a_folder(videos: Path, tmp_path: Path, cli: Cli) -> None:
+    assert cli("upscale", videos / "one.mp4", f"{tmp_path / 'new'}/", *MODEL).code == 0
+    assert names(tmp_path / "new") == ["one.mp4"]
+
+
+@pytest.mark.parametrize("output", ["out.mp4", "notes"])
+def test_a_folder_does_not_go_into_a_file(output: str, videos: Path, tmp_path: Path, cli: Cli) -> None:
+    target = tmp_path / output
+    if output == "notes":
+        target.write_text("mine")
+    done = cli("upscale", videos, target, *MODEL)
+    assert (done.code, done.out) == (2, "")
+    assert f"{target} is no folder" in done.err
+    assert len(done.err.splitlines()) == 1
+
+
+def test_settings_that_cannot_be_end_it_at_once(videos: Path, tmp_path: Path, cli: Cli) -> None:
+    done = cli("upscale", videos, tmp_path / "out", "--model", "bicubik")
+    assert done.code == 1
+    assert "no model 'bicubik'" in done.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_without_videos(tmp_path: Path, cli: Cli) -> None:
+    (tmp_path / "empty").mkdir()
+    done = cli("upscale", tmp_path / "empty", tmp_path / "out", *MODEL)
+    assert (done.code, done.out) == (1, "")
+    assert done.err == f"gtasr-video: error: there is no video in {tmp_path / 'empty'}\n"
+
+
+def test_the_output_may_lie_in_the_input(videos: Path) -> None:
+    out = videos / "large"
+    out.mkdir()
+    fakes.clip(out / "one.mp4", 1)
+    fakes.clip(videos / "half.part.mp4", 1)
+    fakes.clip(videos / "odd.suspect.mp4", 1)
+    assert sorted(item.source.name for item in find_items([videos], out)) == ["one.mp4", "two.mkv"]
+
+
+def test_names_that_cannot_be_written_are_mkv(tmp_path: Path) -> None:
+    for name in ("a.avi", "b.avi", "b.mkv", "c.mpg"):
+        (tmp_path / name).touch()
+    found = {item.source.name: item.output.name for item in find_items([tmp_path], tmp_path / "out")}
+    assert found == {"a.avi": "a.mkv", "b.avi": "b.avi.mkv", "b.mkv": "b.mkv", "c.mpg": "c.mkv"}
+
+
+def test_what_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        find_items([tmp_path / "none.mp4"], tmp_path / "out")
+    with pytest.raises(UsageError, match="is no folder"):
+        find_items([tmp_path], tmp_path / "out.mkv")
+    assert find_items([f"{tmp_path}/*.mp4"], tmp_path / "out") == []
+
+
+def test_what_is_many(tmp_path: Path) -> None:
+    assert is_many(["a", "b"], "out")
+    assert is_many([str(tmp_path)], "out.mp4")
+    assert is_many(["*.mp4"], "out.mp4")
+    assert not is_many(["a.mp4"], "b.mp4")
+    assert not is_many(["rtmp://host/*"], "b.mp4")
+    (tmp_path / "what[1].mp4").touch()
+    assert not is_many([str(tmp_path / "what[1].mp4")], "b.mp4")
+
+
+class Stage:
+    """A clock that goes on when someone waits, and what happens in the folder meanwhile."""
+
+    def __init__(self, script: Iterator[object]) -> None:
+        self.now, self._script = 0.0, script
+
+    def clock(self) -> float:
+        return self.now
+
+    def pause(self, seconds: float) -> None:
+        self.now += seconds
+        next(self._script)
+
+
+def test_a_hot_folder_waits_for_files_to_be_whole(tmp_path: Path) -> None:
+    growing, whole = tmp_path / "growing.mp4", tmp_path / "whole.mp4"
+    seen: list[str] = []
+
+    def script() -> Iterator[None]:
+        whole.write_bytes(b"12")
+        for size in range(6):  # it grows for longer than a whole one would have to rest
+            growing.write_bytes(b"1" * (size + 1))
+            assert "growing.mp4" not in seen
+            yield
+        yield from (None for _ in range(5))
+        assert seen == ["whole.mp4", "growing.mp4"]
+        yield from (None for _ in range(5))
+        whole.write_bytes(b"another film of that name")
+        yield from (None for _ in range(5))
+
+    stage = Stage(script())
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        for item in _watched([tmp_path], tmp_path / "out", stage.clock, stage.pause):
+            assert isinstance(item, Item)
+            seen.append(item.source.name)
+    assert seen == ["whole.mp4", "growing.mp4", "whole.mp4"]
+
+
+def test_watching_ends_with_ctrl_c_and_the_table(
+    videos: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def two(*_: object) -> Iterator[Item]:
+        yield Item(videos / "one.mp4", tmp_path / "out" / "one.mp4")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gtasr_video.batch._watched", two)
+    done = cli("upscale", videos, tmp_path / "out", "--watch", *MODEL)
+    assert done.code == 130
+    assert done.out.splitlines()[-1] == "1 done, 0 there already, 0 failed"
+
+
+def test_pipeline_folder_to_folder(videos: Path, tmp_path: Path) -> None:
+    (videos / "bad.mp4").write_text("no")
+    command = [sys.executable, str(ROOT / "pipelines" / "folder_to_folder.py"), str(videos), str(tmp_path / "out")]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [*command, "--model", "bicubic", "--scale", "2"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 3
+    assert names(tmp_path / "out") == ["2024/march/two.mkv", "one.mp4"]
