@@ -209,21 +209,25 @@ class Writer:
                 self._side.copy_until((packet.dts or 0) * self.spec.time_base)
             self._container.mux(packet)
 
-    def finish(self, check: Callable[[Path], Audit] | None = None) -> Audit | None:
-        """Encode what is pending, complete the file and give it its name. Raises OutputError.
+    def finish(self) -> None:
+        """Encode what is pending, complete the file and give it its name. Raises OutputError."""
+        if self._container is not None:
+            self.finish_if(lambda _: Audit())
 
-        `check` looks at the complete file before it gets its name; if it finds something wrong the file is kept as
-        ``NAME.suspect.EXT`` and AuditError raised. Returns what it returned.
+    def finish_if(self, check: Callable[[Path], Audit]) -> Audit:
+        """Finish, unless `check` finds something wrong with the complete file; return what it found.
+
+        The file is kept as ``NAME.suspect.EXT`` then, and AuditError raised. Raises OutputError.
         """
         if self._container is None:
-            return None
+            raise OutputError(f"{self.path}: it was closed before it was finished")
         try:
             if self._count == 0:
                 raise OutputError(f"{self.path}: no frame was written")
             with self._errors("finishing failed"):
                 self._complete(self._container)
-            audit = None if check is None else check(self._target.part)
-            if audit is not None and not audit.passed:
+            audit = check(self._target.part)
+            if not audit.passed:
                 kept = self._target.set_aside()
                 raise AuditError(f"{self.path}: {'; '.join(audit.faults[:3])}; the result is kept as {kept.name}")
             self._target.commit()

@@ -144,7 +144,7 @@ class _Run:
             try:
                 with self._job.open_writer() as writer:
                     join(DoneSegments(journal.records), writer)
-                    audit = writer.finish(lambda path: self._audit(path, writer, journal))
+                    audit = writer.finish_if(lambda path: self._audit(path, writer, journal))
             except AuditError:
                 journal.remove()  # what was made is kept, and would be made again
                 raise
@@ -152,7 +152,6 @@ class _Run:
                 if not _is_full(error) or not self._space.wait_for(self._bytes(journal)):
                     raise
             else:
-                assert audit is not None
                 return writer, audit
 
     def _audit(self, path: Path, writer: Writer, journal: Journal) -> Audit:
