@@ -45,6 +45,8 @@ class UpscaleConfig:
     backend  auto, torch, cuda-graph, openvino or openvino-int8: who does the arithmetic; auto is the fastest there is
     seed     of the network's noise; the same input, seed, device and backend give the same bytes
     codec, crf, preset, pix_fmt   as in `Encoding`; None leaves it to the codec
+    deinterlace    auto makes whole pictures of fields where the source has them; always, never
+    bake_rotation  turn the picture itself, instead of telling players to
     stream   how pipes and addresses are read and written, as in `StreamConfig`
     live     how streams are kept up with, as in `LiveConfig`
 
@@ -66,6 +68,8 @@ class UpscaleConfig:
     crf: int | None = None
     preset: str | None = None
     pix_fmt: str | None = None
+    deinterlace: Literal["auto", "always", "never"] = "auto"
+    bake_rotation: bool = False
     stream: StreamConfig = field(default_factory=StreamConfig)
     live: LiveConfig = field(default_factory=LiveConfig)
 
@@ -101,6 +105,8 @@ def upscale(
     crf: int | None = None,
     preset: str | None = None,
     pix_fmt: str | None = None,
+    deinterlace: Literal["auto", "always", "never"] | None = None,
+    bake_rotation: bool | None = None,
     start: Seconds | None = None,
     duration: Seconds | None = None,
     frames: int | None = None,
@@ -118,10 +124,10 @@ def upscale(
 
     config     an `UpscaleConfig`, the name of a shipped one (``fast``), or the path of a .toml file
     model      a tier, a path, or any `VideoModel` (whose own scale and steps then count)
-    scale, steps, device, seed, codec, crf, preset, pix_fmt   go before what `config` says
+    scale, steps, device, seed, codec, crf, preset, pix_fmt, deinterlace, bake_rotation   go before what `config` says
     start, duration   seconds (``90``, ``"1:30"``, ``"0:01:30.500"``) of `source`; frames: at most so many
     video_stream  index of the video stream to enlarge, where there are several; the others are copied
-    drop_unsupported   leave out streams that `output` cannot hold, instead of refusing
+    drop_unsupported   leave out what `output` cannot hold (streams, transparency), instead of refusing
     overwrite  replace `output` if it exists; progress: what to show on stderr
     restart    begin anew, throwing away what an earlier run that did not end has kept in ``OUTPUT.job``
     wait_for_space  where the disk is full, wait for room instead of failing
@@ -141,6 +147,7 @@ def upscale(
     """
     changes = {"scale": scale, "steps": steps, "device": device, "seed": seed}
     changes |= {"codec": codec, "crf": crf, "preset": preset, "pix_fmt": pix_fmt}
+    changes |= {"deinterlace": deinterlace, "bake_rotation": bake_rotation}
     settings = config if isinstance(config, UpscaleConfig) else UpscaleConfig.load(config)
     settings = replace(settings, **{key: value for key, value in changes.items() if value is not None})  # type: ignore[arg-type]
     if isinstance(model, str):
@@ -161,9 +168,19 @@ def upscale(
             progress=progress,
         )
     chosen = settings.choose_device()
-    with Reader(source, start=window[0], duration=window[1], frames=frames, video_stream=video_stream) as reader:
+    reader = Reader(
+        source,
+        start=window[0],
+        duration=window[1],
+        frames=frames,
+        video_stream=video_stream,
+        deinterlace=settings.deinterlace,
+    )
+    with reader:
         upscaler = _upscaler(settings, model, chosen)
         enlarged = reader.spec.scaled(upscaler.scale)
+        if settings.bake_rotation:
+            enlarged = enlarged.upright()
 
         def open_writer() -> Writer:
             return Writer(
@@ -177,6 +194,7 @@ def upscale(
 
         asked = {"start": str(window[0]), "duration": str(window[1]), "frames": frames, "video_stream": video_stream}
         asked |= {"steps": settings.steps, "drop_unsupported": drop_unsupported}
+        asked |= {"deinterlace": settings.deinterlace, "bake_rotation": settings.bake_rotation}
         job = Job(reader, upscaler, Path(output), open_writer, asked, restart=restart, wait_for_space=wait_for_space)
         return run_job(job, progress=progress, announce=lambda writer: _log_plan(reader, upscaler, writer))
 

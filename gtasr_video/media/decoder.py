@@ -11,6 +11,7 @@ from pathlib import Path
 
 import av
 from av.container import InputContainer
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from gtasr_video.frames import ChromaSiting
@@ -39,6 +40,7 @@ class StreamFacts:
     ticks     its length in ticks, None if unknown
     length    its length in seconds, or the whole file's where it does not say, None if unknown
     frames    how many there are, 0 if unknown
+    description   what FFmpeg prints of it (`tags.describe`)
     """
 
     index: int
@@ -54,6 +56,7 @@ class StreamFacts:
     ticks: int | None
     length: Fraction | None
     frames: int
+    description: str = ""
 
 
 class Decoder:
@@ -95,7 +98,7 @@ class Decoder:
             raise
         for other in self._container.streams:
             other.discard = av.stream.Discard.default if other is self._stream else av.stream.Discard.all
-        context = self._stream.codec_context
+        self._context = context = _context_of(self._stream)
         context.options = {"max_pixels": str(MAX_PIXELS)}
         context.thread_type = av.codec.context.ThreadType.AUTO
         context.thread_count = self._threads
@@ -128,7 +131,7 @@ class Decoder:
             if self.facts.codec == "ffv1" and packet.size:
                 self.corrupt += ffv1.has_damage(bytes(packet))
             try:
-                decoded = self._stream.decode(packet)
+                decoded = self._context.decode(packet)
             except av.FFmpegError:
                 self.corrupt += 1
                 continue
@@ -208,10 +211,23 @@ class Decoder:
         return found, packets
 
 
+def _context_of(stream: VideoStream) -> VideoCodecContext:
+    """Return what decodes `stream`: FFmpeg's own decoders, but for VP8 and VP9 with alpha, which those leave out."""
+    transparent = any(k.lower() == "alpha_mode" and v == "1" for k, v in stream.metadata.items())
+    encoder = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(codec_name(stream))
+    if not (transparent and encoder):
+        return stream.codec_context
+    context = av.CodecContext.create(encoder, "r")
+    context.extradata = stream.codec_context.extradata
+    assert isinstance(context, VideoCodecContext)
+    return context
+
+
 def facts_of(container: InputContainer, stream: VideoStream) -> StreamFacts:
     """Return what `container` says of `stream`."""
     exact = seconds(stream.duration, stream.time_base) or _tagged_duration(stream.metadata)
     total = container.duration
+    description = tags.describe(container).get(stream.index, "")
     return StreamFacts(
         index=stream.index,
         container=container.format.name,
@@ -220,12 +236,13 @@ def facts_of(container: InputContainer, stream: VideoStream) -> StreamFacts:
         frame_rate=stream.average_rate or stream.guessed_rate or None,
         sample_aspect=stream.sample_aspect_ratio or Fraction(1),
         field_order=stream.codec_context.field_order,
-        siting=tags.chroma_siting(tags.describe(container).get(stream.index, "")),
+        siting=tags.chroma_siting(description),
         begin=start_of(container, [s for s in container.streams if s.type in ("video", "audio")]),
         start=stream.start_time,
         ticks=stream.duration,
         length=exact or (Fraction(total, av.time_base) if total else None),
         frames=stream.frames,
+        description=description,
     )
 
 

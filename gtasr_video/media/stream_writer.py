@@ -209,7 +209,7 @@ def _plan(outlet: Outlet, encoding: Encoding, spec: VideoSpec, *, live: bool) ->
         encoding = replace(encoding, crf=None, preset=None)
         rate = spec.frame_rate or USUAL_RATE
         spec = replace(spec, time_base=1 / rate, frame_rate=rate) if form.muxer in _COUNTED else spec
-        if form.muxer == "yuv4mpegpipe" and spec.layout.name.startswith("gbrp") and encoding.pix_fmt is None:
+        if form.muxer == "yuv4mpegpipe" and spec.layout.rgb and encoding.pix_fmt is None:
             encoding = replace(encoding, pix_fmt="yuv444p")
     plan = plan_in(form, encoding, spec)
     return _without_delay(plan) if live and plan.codec.name in ("h264", "h265") else plan
