@@ -25,7 +25,7 @@ from gtasr_video.runtime.live.config import LiveConfig
 from gtasr_video.runtime.progress import Mode
 from gtasr_video.runtime.report import Report
 from gtasr_video.runtime.session import memory
-from gtasr_video.runtime.streaming import Limits, is_stream, upscale_stream
+from gtasr_video.runtime.streaming import Limits, check_streams, is_stream, upscale_stream
 from gtasr_video.runtime.upscaler import Upscaler
 
 log = logging.getLogger("gtasr_video")
@@ -119,7 +119,8 @@ def upscale(
 ) -> Report:
     """Upscale the video file `source` into `output`, with its sound, its times and its tags.
 
-    Either may be ``-`` for standard input or output; what is not a file is read and written as ``config.stream`` says,
+    Either may be ``-`` for standard input or output, or an address (rtmp, rtsp, srt, http, udp, tcp), and `output` an
+    HLS or DASH list (.m3u8, .mpd); what is not a file is read and written as ``config.stream`` says,
     from its beginning to its end.
 
     config     an `UpscaleConfig`, the name of a shipped one (``fast``), or the path of a .toml file
@@ -268,11 +269,7 @@ def _window(
 
 def _check_paths(source: str | os.PathLike[str], output: str | os.PathLike[str]) -> None:
     """Refuse, before anything is opened, what can be told from the names alone."""
-    for path in (os.fspath(source), os.fspath(output)):
-        scheme, separator, _ = path.partition("://")
-        if separator and scheme.isalnum():
-            # The rest of an address may hold a key or a password.
-            raise UsageError(f"addresses ({scheme}://...) cannot be used here; give local files")
+    check_streams(os.fspath(source), os.fspath(output))
     if Path(source).is_dir():
         raise UsageError(f"{source} is a folder; give one video file, or use upscale_folder")
 

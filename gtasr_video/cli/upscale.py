@@ -64,7 +64,8 @@ def command(
 ) -> int:
     """Upscale the video INPUT into OUTPUT, with its sound, its exact times and its tags.
 
-    OUTPUT's extension names its format: mp4, m4v, mov, mkv, webm, ts or m2ts. Either may be - for a pipe.
+    OUTPUT's extension names its format: mp4, m4v, mov, mkv, webm, ts or m2ts. Either may be - for a pipe, or an
+    address; OUTPUT also an HLS or DASH list (.m3u8, .mpd).
 
     Interrupted, it keeps what is finished in OUTPUT.job: the same command goes on from there.
 

@@ -49,6 +49,9 @@ class PipeSource:
         """End the stream now, from any thread."""
         self._inflow.stop()
 
+    def close(self) -> None:
+        """Leave the descriptor to its owner."""
+
     def facts(self) -> dict[str, Any]:
         """Return what is known of the way here."""
         return {"bytes": self._inflow.total, "ended": self._inflow.ended}
@@ -74,6 +77,9 @@ class FileSource:
     def stop(self) -> None:
         """End the file here."""
         self._flow.stop()
+
+    def close(self) -> None:
+        """Do nothing: the connection has closed the file."""
 
     def facts(self) -> dict[str, Any]:
         """Return nothing more."""

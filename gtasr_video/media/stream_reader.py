@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import chain
@@ -36,6 +38,9 @@ class Source(Protocol):
     def stop(self) -> None:
         """End the stream now, from any thread: what waits returns."""
 
+    def close(self) -> None:
+        """Let go of what is behind the connections."""
+
     def facts(self) -> dict[str, Any]:
         """Return what is known of the way here, as plain JSON-able values."""
 
@@ -54,13 +59,18 @@ class StreamReader:
     `stop` ends the stream from any thread, as its own end would: nothing that came is lost.
 
     duration  yield the frames of so many seconds from the first on; frames: at most so many. The stream ends then.
+    paced     give out each frame no earlier than a player that began with the first one would show it: for sources
+              that could be read faster than those who receive the output want it
 
     Raises InputError if it cannot be opened, or holds no frame that can be decoded.
     """
 
-    def __init__(self, source: Source, *, duration: Fraction | None = None, frames: int | None = None) -> None:
+    def __init__(
+        self, source: Source, *, duration: Fraction | None = None, frames: int | None = None, paced: bool = False
+    ) -> None:
         self.source = source
-        self._length, self._frames = duration, frames
+        self._length, self._frames, self._paced = duration, frames, paced
+        self._stopped = threading.Event()
         self._count = self._size_changes = self._earlier_damage = 0
         self._connection = source.open()
         self.sound = SoundQueue(self._connection.sounds)
@@ -117,10 +127,14 @@ class StreamReader:
         first, self._first = self._first, None
         if first is None:
             raise RuntimeError("a StreamReader is iterated once")
+        began = time.monotonic()
         for placed in chain([first], self._pictures):
-            if self._is_past(placed.pts - first.pts):
+            ticks = placed.pts - first.pts
+            if self._is_past(ticks):
                 self.stop()
                 return
+            if self._paced:
+                self._stopped.wait(began + float(ticks * self.spec.time_base) - time.monotonic())
             yield self._finish(placed)
 
     def _is_past(self, ticks: int) -> bool:
@@ -205,12 +219,14 @@ class StreamReader:
 
     def stop(self) -> None:
         """End the stream now, from any thread: `__iter__` yields what has come and ends."""
+        self._stopped.set()
         self.source.stop()
 
     def close(self) -> None:
         """Close the stream; frames already given out stay valid."""
-        self.source.stop()
+        self.stop()
         self._connection.close()
+        self.source.close()
 
     def __enter__(self) -> Self:
         return self

@@ -77,7 +77,7 @@ class StreamWriter:
         )
         self._container = container
         self._picture = PictureEncoder(container, self._plan)
-        self._sound.add_to(container, form)
+        self._sound.add_to(container, form, self._put_sound, taken=self.outlet.sound_taken)
         self._picture.open()
         container.start_encoding()
 
@@ -116,8 +116,17 @@ class StreamWriter:
         """Write encoded packets, each after the sound that comes before it."""
         assert self._container is not None
         for packet in packets:
-            self._sound.copy_until((packet.dts or 0) * self.spec.time_base)
+            at = (packet.dts or 0) * self.spec.time_base
+            self._sound.copy_until(at)
+            key = packet.is_keyframe
             self._container.mux(packet)
+            self.outlet.sent(float(at), key=key, pictures=1)
+
+    def _put_sound(self, packet: Packet) -> None:
+        assert self._container is not None
+        at = float((packet.dts or 0) * packet.time_base)
+        self._container.mux(packet)
+        self.outlet.sent(at, key=False, pictures=0)
 
     def finish(self) -> None:
         """Encode what is pending and complete the output. Raises OutputError."""
