@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from gtasr_video.errors import OutputError
+from gtasr_video.frames import Vitals
 from gtasr_video.media.codecs import Container
 from gtasr_video.media.receivers import Receiver
 from gtasr_video.media.send_queue import Chunk
@@ -71,6 +72,14 @@ class NetworkOutlet:
     def error(self, error: Exception, what: str) -> OutputError:
         """Return `error` as one line."""
         return OutputError(f"{self.name}: {what} ({getattr(error, 'strerror', None) or error})")
+
+    def vitals(self) -> Vitals:
+        """Return what the receivers have cost so far, and what waits for each."""
+        return Vitals(
+            reconnects=sum(sender.reconnects for sender in self._senders),
+            dropped=sum(sender.queue.dropped for sender in self._senders),
+            queues={f"output {number}": len(sender.queue) for number, sender in enumerate(self._senders, 1)},
+        )
 
     def facts(self) -> dict[str, Any]:
         """Return how it went with each receiver so far."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from gtasr_video.errors import OutputError, UsageError
+from gtasr_video.frames import Vitals
 from gtasr_video.media.byteflow import Outflow
 from gtasr_video.media.codecs import Container
 from gtasr_video.media.encoding import container_for
@@ -62,6 +63,9 @@ class Outlet(Protocol):
     def error(self, error: Exception, what: str) -> OutputError:
         """Return `error` as one line about this output."""
 
+    def vitals(self) -> Vitals:
+        """Return how it is doing now."""
+
     def facts(self) -> dict[str, Any]:
         """Return what is known of the way there."""
 
@@ -74,6 +78,10 @@ class _Plain:
 
     def sent(self, seconds: float, *, key: bool, pictures: int) -> None:
         """Do nothing."""
+
+    def vitals(self) -> Vitals:
+        """Return nothing: whoever reads makes us wait, and gets all."""
+        return Vitals()
 
 
 class PipeOutlet(_Plain):

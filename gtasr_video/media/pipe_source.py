@@ -27,6 +27,8 @@ DEMUXERS: Final = {
 class PipeSource:
     """Standard input, or another file descriptor. Raises UsageError if it is a terminal."""
 
+    reconnects = 0
+
     def __init__(self, config: StreamConfig, fd: int | None = None) -> None:
         self._fd = sys.stdin.fileno() if fd is None else fd
         if os.isatty(self._fd):
@@ -59,6 +61,8 @@ class PipeSource:
 
 class FileSource:
     """A local file, read from beginning to end. Raises InputError if it is not there."""
+
+    reconnects = 0
 
     def __init__(self, path: Path) -> None:
         check_file(path)

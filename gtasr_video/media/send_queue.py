@@ -34,6 +34,9 @@ class SendQueue:
         self._ended = False
         self._change = threading.Condition()
 
+    def __len__(self) -> int:
+        return len(self._chunks)
+
     def put(self, chunk: Chunk) -> None:
         """Add `chunk`; where too much waits, all of it is given up, and what comes until the next key picture."""
         with self._change:

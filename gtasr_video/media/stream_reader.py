@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import chain
@@ -13,7 +11,7 @@ from typing import Any, NamedTuple, Protocol, Self
 import av
 
 from gtasr_video.errors import InputError
-from gtasr_video.frames import Frame, VideoSpec
+from gtasr_video.frames import Frame, VideoSpec, Vitals
 from gtasr_video.media import tags
 from gtasr_video.media.connection import Connection
 from gtasr_video.media.planes import Converter, to_planes
@@ -28,6 +26,7 @@ class Source(Protocol):
 
     name: str
     clock: StreamClock
+    reconnects: int
 
     def open(self) -> Connection:
         """Open the stream for the first time. Raises InputError."""
@@ -59,18 +58,13 @@ class StreamReader:
     `stop` ends the stream from any thread, as its own end would: nothing that came is lost.
 
     duration  yield the frames of so many seconds from the first on; frames: at most so many. The stream ends then.
-    paced     give out each frame no earlier than a player that began with the first one would show it: for sources
-              that could be read faster than those who receive the output want it
 
     Raises InputError if it cannot be opened, or holds no frame that can be decoded.
     """
 
-    def __init__(
-        self, source: Source, *, duration: Fraction | None = None, frames: int | None = None, paced: bool = False
-    ) -> None:
+    def __init__(self, source: Source, *, duration: Fraction | None = None, frames: int | None = None) -> None:
         self.source = source
-        self._length, self._frames, self._paced = duration, frames, paced
-        self._stopped = threading.Event()
+        self._length, self._frames = duration, frames
         self._count = self._size_changes = self._earlier_damage = 0
         self._connection = source.open()
         self.sound = SoundQueue(self._connection.sounds)
@@ -127,14 +121,10 @@ class StreamReader:
         first, self._first = self._first, None
         if first is None:
             raise RuntimeError("a StreamReader is iterated once")
-        began = time.monotonic()
         for placed in chain([first], self._pictures):
-            ticks = placed.pts - first.pts
-            if self._is_past(ticks):
+            if self._is_past(placed.pts - first.pts):
                 self.stop()
                 return
-            if self._paced:
-                self._stopped.wait(began + float(ticks * self.spec.time_base) - time.monotonic())
             yield self._finish(placed)
 
     def _is_past(self, ticks: int) -> bool:
@@ -202,6 +192,10 @@ class StreamReader:
             "warnings": list(self.warnings()),
         }
 
+    def vitals(self) -> Vitals:
+        """Return how often the stream had to be had again."""
+        return Vitals(reconnects=self.source.reconnects)
+
     def warnings(self) -> Iterator[str]:
         """Yield one line for each thing in the source that was not as it should be."""
         name = self.source.name
@@ -219,7 +213,6 @@ class StreamReader:
 
     def stop(self) -> None:
         """End the stream now, from any thread: `__iter__` yields what has come and ends."""
-        self._stopped.set()
         self.source.stop()
 
     def close(self) -> None:

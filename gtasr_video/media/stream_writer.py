@@ -13,7 +13,8 @@ import av
 from av.container import OutputContainer
 
 from gtasr_video.errors import GTASRVideoError, OutputError
-from gtasr_video.frames import Frame, VideoSpec
+from gtasr_video.frames import Frame, VideoSpec, Vitals
+from gtasr_video.media.bit_rate import BitRate
 from gtasr_video.media.encoding import Encoding, Plan, plan_in
 from gtasr_video.media.fed_sound import FedSound
 from gtasr_video.media.outlets import Outlet
@@ -56,6 +57,7 @@ class StreamWriter:
         self._plan = _plan(outlet, encoding or Encoding(), spec, live=live)
         self._counted = outlet.form.muxer in _COUNTED
         self._times = PacketTimes(by_decoding=outlet.form.muxer in ("mp4", "mov"))
+        self._rate = BitRate()
         self._sound = FedSound(sound or SoundQueue())
         self._container: OutputContainer | None = None
         try:
@@ -119,12 +121,14 @@ class StreamWriter:
             at = (packet.dts or 0) * self.spec.time_base
             self._sound.copy_until(at)
             key = packet.is_keyframe
+            self._rate.add(packet.size, float(at))
             self._container.mux(packet)
             self.outlet.sent(float(at), key=key, pictures=1)
 
     def _put_sound(self, packet: Packet) -> None:
         assert self._container is not None
         at = float((packet.dts or 0) * packet.time_base)
+        self._rate.add(packet.size, at)
         self._container.mux(packet)
         self.outlet.sent(at, key=False, pictures=0)
 
@@ -185,6 +189,13 @@ class StreamWriter:
             **self.outlet.facts(),
             "warnings": list(self.warnings()),
         }
+
+    def vitals(self) -> Vitals:
+        """Return how the output is doing now."""
+        vitals = self.outlet.vitals()
+        if self._rate.bits_per_second is not None:
+            vitals["bitrate_bps"] = self._rate.bits_per_second
+        return vitals
 
     def warnings(self) -> Iterator[str]:
         """Yield one line for each way in which the output is not what the source was."""

@@ -22,7 +22,7 @@ from gtasr_video.media.pipe_source import FileSource
 from gtasr_video.media.receivers import receiver
 from gtasr_video.media.stream_reader import StreamReader
 from gtasr_video.media.stream_writer import StreamWriter
-from gtasr_video.runtime.session import run
+from gtasr_video.runtime.live.session import run
 from gtasr_video.runtime.upscaler import Upscaler
 from tests import clips, fakes
 from tests.media import peers
@@ -35,10 +35,10 @@ def send(source: Path, *names: str | Path, paced: bool = False, patience_s: floa
     """Send `source`, twice as large, to all receivers, and return the report."""
     outlet = NetworkOutlet([receiver(str(name), segments=0, overwrite=False) for name in names], patience_s=patience_s)
     with (
-        StreamReader(FileSource(source), paced=paced) as reader,
+        StreamReader(FileSource(source)) as reader,
         StreamWriter(outlet, reader.spec.scaled(2), Encoding(crf=10), sound=reader.sound, live=True) as writer,
     ):
-        return run(reader, Upscaler(fakes.Nearest(2)), writer)
+        return run(reader, [Upscaler(fakes.Nearest(2))], writer, paced=paced)
 
 
 @contextmanager
@@ -194,7 +194,7 @@ def test_key_pictures_of_more_than_a_megabyte(tmp_path: Path) -> None:
             StreamReader(FileSource(source)) as reader,
             StreamWriter(outlet, reader.spec.scaled(2), Encoding(crf=0), sound=reader.sound, live=True) as writer,
         ):
-            run(reader, Upscaler(fakes.Nearest(2)), writer)
+            run(reader, [Upscaler(fakes.Nearest(2))], writer)
     with av.open(str(got)) as container:
         sizes = [packet.size for packet in container.demux(container.streams.video[0])]
     assert max(sizes) > 1 << 20
