@@ -9,7 +9,6 @@ import select
 import stat
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Literal
 
@@ -17,7 +16,6 @@ from typing import Final, Literal
 _PIPE_BYTES: Final = 1 << 20
 _SET_PIPE_SIZE: Final = 1031  # F_SETPIPE_SZ
 _RATE_WINDOW_S: Final = 5.0
-_TICK_S: Final = 0.25
 
 Ending = Literal["", "end", "silent", "stopped", "too fast"]
 
@@ -57,34 +55,29 @@ class _Waiter:
 class Inflow:
     """Bytes that come in through `fd`, given out as soon as they are there, however few.
 
-    first_s   after so many seconds without a first byte the flow ends; None waits for ever
-    idle_s    after so many seconds without a further byte it ends; None waits for ever
+    idle_s    after so many seconds without a byte the flow ends; None waits for ever
     most      bytes a second, over a few seconds, above which the flow ends; None for no limit
     ended     why it ended: "end" of the stream, "silent", "stopped" by `stop`, "too fast"; "" while it goes on
     total     bytes so far
     """
 
-    def __init__(
-        self, fd: int, *, first_s: float | None = None, idle_s: float | None = None, most: float | None = None
-    ) -> None:
-        self._first_s, self._idle_s, self._most = first_s, idle_s, most
+    def __init__(self, fd: int, *, idle_s: float | None = None, most: float | None = None) -> None:
+        self.idle_s, self.most = idle_s, most
         self.total = 0
         self.ended: Ending = ""
         self._waiter = _Waiter(fd)
         self._stopped = False
         self._window = (time.monotonic(), 0)
 
-    def begins(self) -> bool:
-        """Wait for the first byte, or the end, and return whether the flow goes on."""
-        if not self.ended:
-            ready = self._waiter.wait(select.POLLIN, self._idle_s if self.total else self._first_s)
-            self.ended = "stopped" if self._stopped else "" if ready else "silent"
-        return not self.ended
-
     def read(self, size: int) -> bytes:
         """Return up to `size` bytes; none at the end."""
-        if not self.begins():
+        if self.ended:
             return b""
+        ready = self._waiter.wait(select.POLLIN, self.idle_s)
+        if self._stopped:
+            return self._end("stopped")
+        if not ready:
+            return self._end("silent")
         data = os.read(self._waiter.fd, size)
         self.total += len(data)
         if not data:
@@ -100,7 +93,7 @@ class Inflow:
         now = time.monotonic()
         if now - began > _RATE_WINDOW_S:
             self._window = (now, self.total)
-        return self._most is not None and self.total - before > self._most * _RATE_WINDOW_S
+        return self.most is not None and self.total - before > self.most * _RATE_WINDOW_S
 
     def stop(self) -> None:
         """End the flow at once, from any thread."""
@@ -153,11 +146,8 @@ class Outflow:
         self._fd = _apart(fd)
         self._waiter = _Waiter(self._fd)
 
-    def write(self, data: bytes, meanwhile: Callable[[], None] = lambda: None) -> int:
-        """Write all of `data`, or raise BrokenPipeError once the other end is closed or `stop` was called.
-
-        `meanwhile` is called now and then while nothing can be written; what it raises ends the writing.
-        """
+    def write(self, data: bytes) -> int:
+        """Write all of `data`, or raise BrokenPipeError once the other end is closed or `stop` was called."""
         rest = memoryview(data)
         while rest:
             if self._stopped or self.closed:
@@ -165,8 +155,7 @@ class Outflow:
             try:
                 rest = rest[os.write(self._fd, rest) :]
             except BlockingIOError:
-                self._waiter.wait(select.POLLOUT, _TICK_S)
-                meanwhile()
+                self._waiter.wait(select.POLLOUT, None)
             except BrokenPipeError:
                 self.closed = True
                 raise
@@ -181,9 +170,8 @@ class Outflow:
     def close(self) -> None:
         """Let go of what writing took; the descriptor is its owner's."""
         self._waiter.close()
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        with contextlib.suppress(OSError):
+            os.close(self._fd)
 
 
 def _apart(fd: int) -> int:
