@@ -17,7 +17,6 @@ from gtasr_video.device import Device, choose
 from gtasr_video.errors import UsageError
 from gtasr_video.media import Encoding, Reader, Writer
 from gtasr_video.media.audit import Audit
-from gtasr_video.media.hardware import Door, Nvdec
 from gtasr_video.media.stream_config import StreamConfig
 from gtasr_video.media.verify import verify as compare_files
 from gtasr_video.models import VideoModel, load_model
@@ -26,7 +25,7 @@ from gtasr_video.runtime.live.config import LiveConfig
 from gtasr_video.runtime.progress import Mode
 from gtasr_video.runtime.report import Report
 from gtasr_video.runtime.session import memory
-from gtasr_video.runtime.streaming import Limits, is_stream, upscale_stream
+from gtasr_video.runtime.streaming import Limits, check_streams, is_stream, upscale_stream
 from gtasr_video.runtime.upscaler import Upscaler
 
 log = logging.getLogger("gtasr_video")
@@ -45,8 +44,9 @@ class UpscaleConfig:
     dtype    what the network computes in; auto is the fastest that keeps the picture on the device
     backend  auto, torch, cuda-graph, openvino or openvino-int8: who does the arithmetic; auto is the fastest there is
     seed     of the network's noise; the same input, seed, device and backend give the same bytes
-    decoder  auto or software; auto takes that of the NVIDIA GPU the network runs on, where it opens
     codec, crf, preset, pix_fmt   as in `Encoding`; None leaves it to the codec
+    deinterlace    auto makes whole pictures of fields where the source has them; always, never
+    bake_rotation  turn the picture itself, instead of telling players to
     stream   how pipes and addresses are read and written, as in `StreamConfig`
     live     how streams are kept up with, as in `LiveConfig`
 
@@ -64,11 +64,12 @@ class UpscaleConfig:
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     backend: Literal["auto", "torch", "cuda-graph", "openvino", "openvino-int8"] = "auto"
     seed: int = 0
-    decoder: Literal["auto", "software"] = "auto"
     codec: str | None = None
     crf: int | None = None
     preset: str | None = None
     pix_fmt: str | None = None
+    deinterlace: Literal["auto", "always", "never"] = "auto"
+    bake_rotation: bool = False
     stream: StreamConfig = field(default_factory=StreamConfig)
     live: LiveConfig = field(default_factory=LiveConfig)
 
@@ -84,11 +85,6 @@ class UpscaleConfig:
     def encoding(self) -> Encoding:
         """The part that concerns the encoder."""
         return Encoding(self.codec, self.crf, self.preset, self.pix_fmt)
-
-    def door(self, device: Device) -> Door | None:
-        """Return the way to a hardware decoder worth trying: one whose frames are then where they are needed."""
-        on_cuda = device.torch_device.type == "cuda"
-        return Nvdec(device.torch_device.index or 0) if on_cuda and self.decoder == "auto" else None
 
     def choose_device(self) -> Device:
         """Return the device and type to compute with. Raises DeviceError if the device is not there."""
@@ -109,6 +105,8 @@ def upscale(
     crf: int | None = None,
     preset: str | None = None,
     pix_fmt: str | None = None,
+    deinterlace: Literal["auto", "always", "never"] | None = None,
+    bake_rotation: bool | None = None,
     start: Seconds | None = None,
     duration: Seconds | None = None,
     frames: int | None = None,
@@ -121,15 +119,16 @@ def upscale(
 ) -> Report:
     """Upscale the video file `source` into `output`, with its sound, its times and its tags.
 
-    Either may be ``-`` for standard input or output; what is not a file is read and written as ``config.stream`` says,
+    Either may be ``-`` for standard input or output, or an address (rtmp, rtsp, srt, http, udp, tcp), and `output` an
+    HLS or DASH list (.m3u8, .mpd); what is not a file is read and written as ``config.stream`` says,
     from its beginning to its end.
 
     config     an `UpscaleConfig`, the name of a shipped one (``fast``), or the path of a .toml file
     model      a tier, a path, or any `VideoModel` (whose own scale and steps then count)
-    scale, steps, device, seed, codec, crf, preset, pix_fmt   go before what `config` says
+    scale, steps, device, seed, codec, crf, preset, pix_fmt, deinterlace, bake_rotation   go before what `config` says
     start, duration   seconds (``90``, ``"1:30"``, ``"0:01:30.500"``) of `source`; frames: at most so many
     video_stream  index of the video stream to enlarge, where there are several; the others are copied
-    drop_unsupported   leave out streams that `output` cannot hold, instead of refusing
+    drop_unsupported   leave out what `output` cannot hold (streams, transparency), instead of refusing
     overwrite  replace `output` if it exists; progress: what to show on stderr
     restart    begin anew, throwing away what an earlier run that did not end has kept in ``OUTPUT.job``
     wait_for_space  where the disk is full, wait for room instead of failing
@@ -149,6 +148,7 @@ def upscale(
     """
     changes = {"scale": scale, "steps": steps, "device": device, "seed": seed}
     changes |= {"codec": codec, "crf": crf, "preset": preset, "pix_fmt": pix_fmt}
+    changes |= {"deinterlace": deinterlace, "bake_rotation": bake_rotation}
     settings = config if isinstance(config, UpscaleConfig) else UpscaleConfig.load(config)
     settings = replace(settings, **{key: value for key, value in changes.items() if value is not None})  # type: ignore[arg-type]
     if isinstance(model, str):
@@ -169,11 +169,19 @@ def upscale(
             progress=progress,
         )
     chosen = settings.choose_device()
-    begin, length = window
-    door = settings.door(chosen)
-    with Reader(source, start=begin, duration=length, frames=frames, video_stream=video_stream, door=door) as reader:
+    reader = Reader(
+        source,
+        start=window[0],
+        duration=window[1],
+        frames=frames,
+        video_stream=video_stream,
+        deinterlace=settings.deinterlace,
+    )
+    with reader:
         upscaler = _upscaler(settings, model, chosen)
         enlarged = reader.spec.scaled(upscaler.scale)
+        if settings.bake_rotation:
+            enlarged = enlarged.upright()
 
         def open_writer() -> Writer:
             return Writer(
@@ -187,6 +195,7 @@ def upscale(
 
         asked = {"start": str(window[0]), "duration": str(window[1]), "frames": frames, "video_stream": video_stream}
         asked |= {"steps": settings.steps, "drop_unsupported": drop_unsupported}
+        asked |= {"deinterlace": settings.deinterlace, "bake_rotation": settings.bake_rotation}
         job = Job(reader, upscaler, Path(output), open_writer, asked, restart=restart, wait_for_space=wait_for_space)
         return run_job(job, progress=progress, announce=lambda writer: _log_plan(reader, upscaler, writer))
 
@@ -260,11 +269,7 @@ def _window(
 
 def _check_paths(source: str | os.PathLike[str], output: str | os.PathLike[str]) -> None:
     """Refuse, before anything is opened, what can be told from the names alone."""
-    for path in (os.fspath(source), os.fspath(output)):
-        scheme, separator, _ = path.partition("://")
-        if separator and scheme.isalnum():
-            # The rest of an address may hold a key or a password.
-            raise UsageError(f"addresses ({scheme}://...) cannot be used here; give local files")
+    check_streams(os.fspath(source), os.fspath(output))
     if Path(source).is_dir():
         raise UsageError(f"{source} is a folder; give one video file, or use upscale_folder")
 

@@ -36,11 +36,30 @@ class ColorSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class HdrMetadata:
+    """What a stream says of its mastering, the same for all frames (SMPTE ST 2086, CTA-861.3).
+
+    display   chromaticities x, y of red, green, blue and white of the mastering display, then its lowest and highest
+              luminance in cd/m2: ten numbers; None where not all are known
+    light     the largest light level of a pixel and of a frame's mean, in cd/m2
+
+    Example::
+
+        >>> HdrMetadata(None, (1000, 400)).light
+        (1000, 400)
+    """
+
+    display: tuple[Fraction, ...] | None = None
+    light: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PixelLayout:
     """Planar layout: `bits` per sample (8 to 16), chroma subsampling as log2 factors, and FFmpeg's name.
 
     4:2:0 is ``log2_chroma_w = log2_chroma_h = 1``, 4:2:2 is (1, 0), 4:4:4 is (0, 0).
-    `planes` is 3, or 1 for grey. Names that start with ``gbrp`` hold RGB, in the order G, B, R.
+    `planes` is 3, or 1 for grey, or 4 with alpha (how opaque a pixel is, always in full range and at full size).
+    Names that start with ``gbr`` hold RGB, in the order G, B, R.
 
     Example::
 
@@ -56,9 +75,19 @@ class PixelLayout:
 
     def plane_size(self, plane: int, width: int, height: int) -> tuple[int, int]:
         """Return (height, width) of `plane` for a picture of `width` x `height`; odd sizes round up."""
-        if plane == 0:
+        if plane in (0, 3):
             return height, width
         return -(-height >> self.log2_chroma_h), -(-width >> self.log2_chroma_w)
+
+    @property
+    def alpha(self) -> bool:
+        """Whether the last plane says how opaque each pixel is."""
+        return self.planes == 4
+
+    @property
+    def rgb(self) -> bool:
+        """Whether the planes are G, B and R."""
+        return self.name.startswith("gbr")
 
     @property
     def dtype(self) -> torch.dtype:
@@ -75,7 +104,9 @@ class VideoSpec:
     frame_rate        average rate, or None where the container does not say; a hint, never a clock
     sample_aspect     width / height of one pixel
     rotation          degrees counter-clockwise a player turns the picture (0, 90, 180, 270)
+    mirrored          whether it mirrors the picture, left to right, before it turns it
     interlaced        True where the stream says its frames are fields
+    hdr               what the stream says of its mastering, if anything
 
     Example::
 
@@ -93,7 +124,21 @@ class VideoSpec:
     frame_rate: Fraction | None = None
     sample_aspect: Fraction = Fraction(1)
     rotation: int = 0
+    mirrored: bool = False
     interlaced: bool = False
+    hdr: HdrMetadata | None = None
+
+    @property
+    def is_turned(self) -> bool:
+        """Whether a player shows the picture otherwise than it is coded: turned, or mirrored."""
+        return self.mirrored or self.rotation != 0
+
+    def upright(self) -> VideoSpec:
+        """Return the specification of the same stream with the picture coded as players show it."""
+        width, height, aspect = self.width, self.height, self.sample_aspect
+        if self.rotation in (90, 270):
+            width, height, aspect = height, width, 1 / aspect
+        return replace(self, width=width, height=height, sample_aspect=aspect, rotation=0, mirrored=False)
 
     def scaled(self, scale: int) -> VideoSpec:
         """Return the specification of the same stream after enlarging by `scale`."""

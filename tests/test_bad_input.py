@@ -306,13 +306,17 @@ def test_a_mistake_in_a_configuration_file_names_the_line(
     refused(outcome, 2, f"{file}:3: unknown key 'presett' (did you mean 'preset'?)")
 
 
-@pytest.mark.parametrize("address", ["rtmp://host/app/SECRET", "https://user:SECRET@host/x.mp4"])
+@pytest.mark.parametrize("address", ["ftp://user:SECRET@host/x.mp4", "rtmp://host:port/app/SECRET"])
 def test_addresses_are_refused_without_repeating_their_secrets(
     address: str, cli: Cli, small_clip: Path, out: Path
 ) -> None:
     for outcome in (upscale(cli, address, out), cli("upscale", small_clip, address)):
-        refused(outcome, 2, "addresses")
+        refused(outcome, 2, "address")
         assert "SECRET" not in outcome.err
+
+
+def test_what_cannot_be_sent_to_is_refused_at_once(cli: Cli, small_clip: Path) -> None:
+    refused(cli("upscale", small_clip, "https://user:SECRET@host/x"), 2, "nothing can be sent to https:// addresses")
 
 
 def test_missing_arguments_and_unknown_commands(cli: Cli) -> None:

@@ -20,6 +20,7 @@ _OPTIONS = {
     "rate": ("FPS", "Frames a second of a rawvideo input, such as 25 or 30000/1001."),
     "input_pix_fmt": ("F", "Pixel format of a rawvideo input.  [default: yuv420p]"),
     "output_format": ("F", "Of an output '-'.  [default: as the input]"),
+    "on_end": ("stop|wait", "When a stream has ended, stop, or wait for more of it.  [default: stop]"),
 }
 
 
@@ -27,10 +28,16 @@ def stream_options(command: C) -> C:
     """Add the options for streams to `command`."""
     for name, (metavar, text) in reversed(_OPTIONS.items()):
         command = click.option(f"--{name.replace('_', '-')}", name, metavar=metavar, help=text)(command)
-    return command
+    command = click.option("--also", multiple=True, metavar="URL|LIST", help="Send it there too; may be repeated.")(
+        command
+    )
+    return click.option("--listen", is_flag=True, help="Wait at the address INPUT for one who publishes.")(command)
 
 
 def with_streams(config: UpscaleConfig, options: dict[str, Any]) -> UpscaleConfig:
     """Take the options for streams out of `options` and return `config` with those that were given."""
-    given = {name: options.pop(name) for name in _OPTIONS}
-    return replace(config, stream=replace(config.stream, **{k: v for k, v in given.items() if v is not None}))
+    given = {name: options.pop(name) for name in (*_OPTIONS, "also", "listen")}
+    if given["on_end"] not in (None, "stop", "wait"):
+        raise click.UsageError(f"--on-end is stop or wait, not '{given['on_end']}'")
+    known = {name: value for name, value in given.items() if value not in (None, (), False)}
+    return replace(config, stream=replace(config.stream, **known))

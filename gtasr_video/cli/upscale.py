@@ -25,6 +25,12 @@ _CODECS = "h264, h265, av1, vp9, prores or ffv1"
 @click.option("--crf", type=int, metavar="N", help="Quality; lower is better and larger.  [default: the codec's]")
 @click.option("--preset", metavar="P", help="The encoder's speed against size.  [default: the codec's]")
 @click.option("--pix-fmt", metavar="F", help="Pixel format, such as yuv420p10le.  [default: as the input]")
+@click.option(
+    "--deinterlace",
+    type=click.Choice(["auto", "always", "never"]),
+    help="Make whole pictures of fields.  [default: auto, where there are any]",
+)
+@click.option("--bake-rotation", is_flag=True, default=None, help="Turn the picture itself, not only for players.")
 @click.option("--start", metavar="T", help="Begin here: seconds, mm:ss or hh:mm:ss, fractions allowed.")
 @click.option("--duration", metavar="T", help="Do this much.")
 @click.option("--frames", type=int, metavar="N", help="Do this many frames.")
@@ -58,7 +64,8 @@ def command(
 ) -> int:
     """Upscale the video INPUT into OUTPUT, with its sound, its exact times and its tags.
 
-    OUTPUT's extension names its format: mp4, m4v, mov, mkv, webm, ts or m2ts. Either may be - for a pipe.
+    OUTPUT's extension names its format: mp4, m4v, mov, mkv, webm, ts or m2ts. Either may be - for a pipe, or an
+    address; OUTPUT also an HLS or DASH list (.m3u8, .mpd).
 
     Interrupted, it keeps what is finished in OUTPUT.job: the same command goes on from there.
 

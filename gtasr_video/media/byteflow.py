@@ -9,6 +9,7 @@ import select
 import stat
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Literal
 
@@ -16,6 +17,7 @@ from typing import Final, Literal
 _PIPE_BYTES: Final = 1 << 20
 _SET_PIPE_SIZE: Final = 1031  # F_SETPIPE_SZ
 _RATE_WINDOW_S: Final = 5.0
+_TICK_S: Final = 0.25
 
 Ending = Literal["", "end", "silent", "stopped", "too fast"]
 
@@ -55,29 +57,34 @@ class _Waiter:
 class Inflow:
     """Bytes that come in through `fd`, given out as soon as they are there, however few.
 
-    idle_s    after so many seconds without a byte the flow ends; None waits for ever
+    first_s   after so many seconds without a first byte the flow ends; None waits for ever
+    idle_s    after so many seconds without a further byte it ends; None waits for ever
     most      bytes a second, over a few seconds, above which the flow ends; None for no limit
     ended     why it ended: "end" of the stream, "silent", "stopped" by `stop`, "too fast"; "" while it goes on
     total     bytes so far
     """
 
-    def __init__(self, fd: int, *, idle_s: float | None = None, most: float | None = None) -> None:
-        self.idle_s, self.most = idle_s, most
+    def __init__(
+        self, fd: int, *, first_s: float | None = None, idle_s: float | None = None, most: float | None = None
+    ) -> None:
+        self._first_s, self._idle_s, self._most = first_s, idle_s, most
         self.total = 0
         self.ended: Ending = ""
         self._waiter = _Waiter(fd)
         self._stopped = False
         self._window = (time.monotonic(), 0)
 
+    def begins(self) -> bool:
+        """Wait for the first byte, or the end, and return whether the flow goes on."""
+        if not self.ended:
+            ready = self._waiter.wait(select.POLLIN, self._idle_s if self.total else self._first_s)
+            self.ended = "stopped" if self._stopped else "" if ready else "silent"
+        return not self.ended
+
     def read(self, size: int) -> bytes:
         """Return up to `size` bytes; none at the end."""
-        if self.ended:
+        if not self.begins():
             return b""
-        ready = self._waiter.wait(select.POLLIN, self.idle_s)
-        if self._stopped:
-            return self._end("stopped")
-        if not ready:
-            return self._end("silent")
         data = os.read(self._waiter.fd, size)
         self.total += len(data)
         if not data:
@@ -93,7 +100,7 @@ class Inflow:
         now = time.monotonic()
         if now - began > _RATE_WINDOW_S:
             self._window = (now, self.total)
-        return self.most is not None and self.total - before > self.most * _RATE_WINDOW_S
+        return self._most is not None and self.total - before > self._most * _RATE_WINDOW_S
 
     def stop(self) -> None:
         """End the flow at once, from any thread."""
@@ -146,8 +153,11 @@ class Outflow:
         self._fd = _apart(fd)
         self._waiter = _Waiter(self._fd)
 
-    def write(self, data: bytes) -> int:
-        """Write all of `data`, or raise BrokenPipeError once the other end is closed or `stop` was called."""
+    def write(self, data: bytes, meanwhile: Callable[[], None] = lambda: None) -> int:
+        """Write all of `data`, or raise BrokenPipeError once the other end is closed or `stop` was called.
+
+        `meanwhile` is called now and then while nothing can be written; what it raises ends the writing.
+        """
         rest = memoryview(data)
         while rest:
             if self._stopped or self.closed:
@@ -155,7 +165,8 @@ class Outflow:
             try:
                 rest = rest[os.write(self._fd, rest) :]
             except BlockingIOError:
-                self._waiter.wait(select.POLLOUT, None)
+                self._waiter.wait(select.POLLOUT, _TICK_S)
+                meanwhile()
             except BrokenPipeError:
                 self.closed = True
                 raise
@@ -170,8 +181,9 @@ class Outflow:
     def close(self) -> None:
         """Let go of what writing took; the descriptor is its owner's."""
         self._waiter.close()
-        with contextlib.suppress(OSError):
-            os.close(self._fd)
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
 
 def _apart(fd: int) -> int:

@@ -26,6 +26,7 @@ class Codec:
     keeps_rgb: bool = False
     even: bool = False  # takes only whole chroma samples: odd sizes are continued by one row or column
     smallest: int = 1
+    alpha_in: tuple[str, ...] = ()  # the muxers in which alpha comes along
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +69,17 @@ CODECS: Final = {
             "5",
             preset_option="cpu-used",
             options={"b": "0", "deadline": "good", "row-mt": "1"},
+            alpha_in=("webm", "matroska"),
         ),
         Codec(
             "prores",
             "prores_ks",
             presets=("proxy", "lt", "standard", "hq", "4444", "4444xq"),
             preset_option="profile",
+            alpha_in=("mov", "matroska"),
         ),
-        Codec("ffv1", "ffv1", options={"level": "3", "slicecrc": "1"}, keeps_rgb=True),
-        Codec("rawvideo", "rawvideo", keeps_rgb=True),
+        Codec("ffv1", "ffv1", options={"level": "3", "slicecrc": "1"}, keeps_rgb=True, alpha_in=("matroska",)),
+        Codec("rawvideo", "rawvideo", keeps_rgb=True, alpha_in=("nut",)),
     )
 }
 ALIASES: Final = {
@@ -102,6 +105,9 @@ CONTAINERS: Final = {
 }
 
 
+PACKED: Final = {"bgr0": "gbrp", "bgra": "gbrap"}  # how some encoders take the 8 bits of these layouts
+
+
 def hush(encoder: str) -> None:
     """Keep `encoder` from writing anything but errors to stderr by itself (SVT-AV1 heeds only the environment)."""
     if encoder == "libsvtav1":
@@ -117,4 +123,4 @@ def pixel_formats(encoder: str) -> tuple[str, ...]:
         formats = av.Codec(encoder, "w").video_formats or ()
     except (ValueError, av.FFmpegError):
         return ()
-    return tuple(f.name for f in formats if f.name in LAYOUTS or f.name == "bgr0")
+    return tuple(f.name for f in formats if f.name in LAYOUTS or f.name in PACKED)

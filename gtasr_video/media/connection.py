@@ -60,6 +60,10 @@ class Connection:
         except BaseException:
             self.close()
             raise
+        context = self.video.codec_context
+        if context.width * context.height > max_pixels:
+            self.close()
+            raise InputError(f"{name}: pictures of {context.width}x{context.height} are larger than allowed")
         self.facts: StreamFacts = facts_of(self._container, self.video)
         self.sounds: tuple[AudioStream, ...] = tuple(
             s for s in self._container.streams.audio if s.codec_context is not None

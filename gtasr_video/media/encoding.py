@@ -10,15 +10,16 @@ from av.codec.codec import find_best_pix_fmt_of_list
 from gtasr_video.config import nearest
 from gtasr_video.errors import UsageError
 from gtasr_video.frames import PixelLayout, VideoSpec
-from gtasr_video.media.codecs import ALIASES, CODECS, CONTAINERS, WHOLE_TREE, Codec, Container, pixel_formats
-from gtasr_video.media.planes import LAYOUTS
+from gtasr_video.media.codecs import ALIASES, CODECS, CONTAINERS, PACKED, WHOLE_TREE, Codec, Container, pixel_formats
+from gtasr_video.media.hdr import encoder_options, is_hdr
+from gtasr_video.media.planes import LAYOUTS, without_alpha
 
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
     """How the picture is encoded; None means the default of the container or codec.
 
-    codec     h264 (default), h265, av1, vp9 (default in WebM), prores, ffv1
+    codec     h264 (default; h265 for PQ and HLG), h265, av1, vp9 (default in WebM), prores, ffv1
     crf       constant quality, lower is better; the range depends on the codec; prores and ffv1 have none
     preset    speed against size, in the codec's own words; for prores its profile
     pix_fmt   FFmpeg's name of a format the codec takes; by default the source's depth and chroma are kept
@@ -62,6 +63,8 @@ class Plan:
     def options(self) -> dict[str, str]:
         """The encoder's options as FFmpeg takes them."""
         options = dict(self.codec.options)
+        for name, value in encoder_options(self.codec.encoder, self.spec.hdr).items():
+            options[name] = f"{options[name]}:{value}" if name in options else value
         if self.crf is not None:
             options["crf"] = str(self.crf)
         if self.preset is not None:
@@ -73,15 +76,23 @@ class Plan:
         return options
 
 
-def plan(path: Path, encoding: Encoding, spec: VideoSpec) -> Plan:
-    """Check `encoding` for the file `path` and frames like `spec`. Raises UsageError naming the way out."""
-    return plan_in(container_for(path), encoding, spec)
+def plan(path: Path, encoding: Encoding, spec: VideoSpec, *, drop_alpha: bool = False) -> Plan:
+    """Check `encoding` for the file `path` and frames like `spec`. Raises UsageError naming the way out.
+
+    drop_alpha   leave alpha out where it cannot be held, instead of refusing
+    """
+    return plan_in(container_for(path), encoding, spec, drop_alpha=drop_alpha)
 
 
-def plan_in(container: Container, encoding: Encoding, spec: VideoSpec) -> Plan:
-    """Check `encoding` for the format `container` and frames like `spec`. Raises UsageError naming the way out."""
-    codec = _codec_for(encoding, container)
-    layout, pix_fmt = _pixels_for(encoding, codec, spec.layout)
+def plan_in(container: Container, encoding: Encoding, spec: VideoSpec, *, drop_alpha: bool = False) -> Plan:
+    """Check `encoding` for the format `container` and frames like `spec`, as `plan` does."""
+    codec = _codec_for(encoding, container, spec)
+    source = spec.layout
+    if source.alpha and container.muxer not in codec.alpha_in:
+        if not drop_alpha:
+            raise UsageError(_no_alpha(codec, container))
+        source = without_alpha(source)
+    layout, pix_fmt = _pixels_for(encoding, codec, source)
     if min(spec.width, spec.height) < codec.smallest:
         size = f"{spec.width}x{spec.height}"
         raise UsageError(f"{codec.name} needs at least {codec.smallest} pixels a side, not {size}; use --codec ffv1")
@@ -110,9 +121,20 @@ def container_for(path: Path) -> Container:
     raise UsageError(f"{path}: unknown extension '{suffix}'{nearest(suffix, CONTAINERS)}; use one of {known}")
 
 
-def _codec_for(encoding: Encoding, container: Container) -> Codec:
+def _no_alpha(codec: Codec, container: Container) -> str:
+    able = {s: [c for c in form.codecs if form.muxer in CODECS[c].alpha_in] for s, form in CONTAINERS.items()}
+    places = ", ".join(f"--codec {codecs[0]} in {suffix}" for suffix, codecs in able.items() if codecs)
+    return (
+        f"the picture has transparency, which {codec.name} in {container.muxer} cannot hold; use {places}, or "
+        "--drop-unsupported to go on without"
+    )
+
+
+def _codec_for(encoding: Encoding, container: Container, spec: VideoSpec) -> Codec:
     if encoding.codec is None:
-        return CODECS[container.codecs[0]]
+        # Few players show PQ and HLG in H.264.
+        usual = next((c for c in ("h265", "av1") if c in container.codecs), None) if is_hdr(spec) else None
+        return CODECS[usual or container.codecs[0]]
     name = ALIASES.get(encoding.codec.lower(), encoding.codec.lower())
     if name not in CODECS:
         hint = nearest(name, [*CODECS, *ALIASES])
@@ -160,10 +182,12 @@ def _pixels_for(encoding: Encoding, codec: Codec, source: PixelLayout) -> tuple[
         raise UsageError(f"this build of FFmpeg lacks {codec.encoder}; use another --codec")
     if encoding.pix_fmt is not None:
         return _asked_pixels(encoding.pix_fmt, codec, offered)
-    if codec.keeps_rgb and source.name == "gbrp" and "bgr0" in offered:
-        return source, "bgr0"
-    stays_rgb = codec.keeps_rgb and source.name.startswith("gbrp")
-    candidates = [f for f in offered if f != "bgr0" and f.startswith("gbrp") == stays_rgb]
+    packed = next((name for name in PACKED if PACKED[name] == source.name and name in offered), None)
+    if codec.keeps_rgb and packed:
+        return source, packed
+    stays_rgb = codec.keeps_rgb and source.rgb
+    layouts = [LAYOUTS[name] for name in offered if name not in PACKED]
+    candidates = [x.name for x in layouts if x.rgb == stays_rgb and x.alpha == source.alpha]
     best, _ = find_best_pix_fmt_of_list(candidates, source.name)
     name = best.name if best is not None else candidates[0]
     return LAYOUTS[name], name
@@ -172,8 +196,8 @@ def _pixels_for(encoding: Encoding, codec: Codec, source: PixelLayout) -> tuple[
 def _asked_pixels(name: str, codec: Codec, offered: tuple[str, ...]) -> tuple[PixelLayout, str]:
     if name in LAYOUTS and name in offered:
         return LAYOUTS[name], name
-    if name == "bgr0" and name in offered:
-        return LAYOUTS["gbrp"], name
+    if name in PACKED and name in offered:
+        return LAYOUTS[PACKED[name]], name
     hint = nearest(name, offered)
     raise UsageError(f"{codec.name} cannot encode '{name}'{hint}; use one of {', '.join(offered)}")
 
@@ -183,7 +207,7 @@ def _frames_for(layout: PixelLayout, spec: VideoSpec) -> VideoSpec:
 
     RGB that becomes YUV uses 709 in limited range; YUV that becomes RGB is in full range.
     """
-    color, to_rgb = spec.color, layout.name.startswith("gbrp")
+    color, to_rgb = spec.color, layout.rgb
     if to_rgb and color.matrix != "rgb":
         color = replace(color, matrix="rgb", full_range=True, matrix_code=2)
     elif color.matrix == "rgb" and not to_rgb:

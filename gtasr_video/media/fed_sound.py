@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -14,7 +14,7 @@ from gtasr_video.media.audio import Reencoder
 from gtasr_video.media.codecs import Container
 from gtasr_video.media.holding import way_into
 from gtasr_video.media.sound_queue import SoundPacket, SoundQueue
-from gtasr_video.media.source import codec_name
+from gtasr_video.media.source import Packet, codec_name
 
 
 @dataclass(slots=True)
@@ -33,9 +33,19 @@ class FedSound:
         self._tracks: dict[int, _Track] = {}
         self._report: list[dict[str, Any]] = []
 
-    def add_to(self, output: OutputContainer, form: Container) -> None:
-        """Add a stream to `output` for each track."""
-        self._output = output
+    def add_to(
+        self,
+        output: OutputContainer,
+        form: Container,
+        put: Callable[[Packet], None],
+        *,
+        taken: frozenset[str] | None = None,
+    ) -> None:
+        """Add a stream to `output` for each track; `put` will write its packets.
+
+        taken   codecs that may be copied, None: all that `form` can hold
+        """
+        self._output, self._put, self._taken = output, put, taken
         for number, stream in enumerate(self._queue.tracks):
             self._add(number, stream, form)
 
@@ -45,7 +55,7 @@ class FedSound:
         if way.kind == "none":
             self._report.append({**entry, "action": "left out", "reason": way.reason})
             return
-        if way.kind == "copy":
+        if way.kind == "copy" and (self._taken is None or codec_name(stream) in self._taken):
             track = _Track(self._output.add_stream_from_template(stream, opaque=True))
         else:
             reencoder = Reencoder(stream, self._output, form.sound)
@@ -63,7 +73,8 @@ class FedSound:
     def _write(self, item: SoundPacket, track: _Track) -> None:
         packet = item.packet
         if track.reencoder is not None:
-            self._output.mux(list(track.reencoder.convert(packet)))
+            for made in track.reencoder.convert(packet):
+                self._put(made)
             return
         if packet.dts is None:
             packet.dts = packet.pts if packet.pts is not None else round(item.time / packet.time_base)
@@ -75,14 +86,15 @@ class FedSound:
             packet.pts = max(packet.pts, packet.dts)
         track.last_dts = packet.dts
         packet.stream = track.target
-        self._output.mux(packet)
+        self._put(packet)
 
     def finish(self) -> None:
         """Write what is left and drain what is encoded."""
         self.copy_until(None)
         for track in self._tracks.values():
             if track.reencoder is not None:
-                self._output.mux(list(track.reencoder.convert(None)))
+                for made in track.reencoder.convert(None):
+                    self._put(made)
 
     def facts(self) -> list[dict[str, Any]]:
         """Return one entry a track: index, type, codec, language, action (copied, converted, left out), reason."""

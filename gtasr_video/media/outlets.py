@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from gtasr_video.errors import OutputError, UsageError
+from gtasr_video.frames import Vitals
 from gtasr_video.media.byteflow import Outflow
 from gtasr_video.media.codecs import Container
 from gtasr_video.media.encoding import container_for
@@ -35,12 +36,23 @@ class Outlet(Protocol):
     name: str
     form: Container
 
+    @property
+    def sound_taken(self) -> frozenset[str] | None:
+        """Codecs of sound that may be copied, None: all that the format can hold."""
+
+    @property
+    def needs_sound(self) -> bool:
+        """Whether those who receive it refuse a stream without sound."""
+
     def open(self) -> Any:
         """Return what PyAV opens for writing: an object with `write`, or the address of a file."""
 
     @property
     def closed(self) -> bool:
         """True once nobody takes the bytes any more, which ends the output without an error."""
+
+    def sent(self, seconds: float, *, key: bool, pictures: int) -> None:
+        """Hear that a packet has been written, due at `seconds`; `key`: a picture at which one can begin."""
 
     def commit(self) -> None:
         """Make the output final. Raises OutputError."""
@@ -51,11 +63,28 @@ class Outlet(Protocol):
     def error(self, error: Exception, what: str) -> OutputError:
         """Return `error` as one line about this output."""
 
+    def vitals(self) -> Vitals:
+        """Return how it is doing now."""
+
     def facts(self) -> dict[str, Any]:
         """Return what is known of the way there."""
 
 
-class PipeOutlet:
+class _Plain:
+    """An outlet that need not know of packets, and takes any sound."""
+
+    sound_taken: frozenset[str] | None = None
+    needs_sound = False
+
+    def sent(self, seconds: float, *, key: bool, pictures: int) -> None:
+        """Do nothing."""
+
+    def vitals(self) -> Vitals:
+        """Return nothing: whoever reads makes us wait, and gets all."""
+        return Vitals()
+
+
+class PipeOutlet(_Plain):
     """Standard output, or another file descriptor, in one of `PIPE_FORMATS`; `like` is the input's format.
 
     Raises UsageError for a format that is not among them, or if it is a terminal.
@@ -100,7 +129,7 @@ class PipeOutlet:
         return {"bytes": self._flow.total, "closed_early": self._flow.closed}
 
 
-class FileOutlet:
+class FileOutlet(_Plain):
     """A local file, in the format of its extension, under its own name only when it is whole."""
 
     closed = False

@@ -10,7 +10,7 @@ from av.video.stream import VideoStream
 
 from gtasr_video.frames import Frame
 from gtasr_video.media import tags
-from gtasr_video.media.codecs import hush
+from gtasr_video.media.codecs import PACKED, hush
 from gtasr_video.media.encoding import Plan
 from gtasr_video.media.planes import from_planes
 from gtasr_video.media.source import Packet
@@ -60,7 +60,7 @@ class PictureEncoder:
     def encode(self, frame: Frame, pts: int) -> list[Packet]:
         """Return the packets that are ready after `frame`, to be shown at `pts`."""
         plan = self._plan
-        packed = plan.pix_fmt == "bgr0"
+        packed = plan.pix_fmt in PACKED
         picture = from_planes(frame.planes, plan.spec.layout, plan.width, plan.height, packed=packed)
         picture.pts, picture.time_base = pts, plan.spec.time_base
         self._used = True

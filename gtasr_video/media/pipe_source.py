@@ -27,6 +27,8 @@ DEMUXERS: Final = {
 class PipeSource:
     """Standard input, or another file descriptor. Raises UsageError if it is a terminal."""
 
+    reconnects = 0
+
     def __init__(self, config: StreamConfig, fd: int | None = None) -> None:
         self._fd = sys.stdin.fileno() if fd is None else fd
         if os.isatty(self._fd):
@@ -49,6 +51,9 @@ class PipeSource:
         """End the stream now, from any thread."""
         self._inflow.stop()
 
+    def close(self) -> None:
+        """Leave the descriptor to its owner."""
+
     def facts(self) -> dict[str, Any]:
         """Return what is known of the way here."""
         return {"bytes": self._inflow.total, "ended": self._inflow.ended}
@@ -56,6 +61,8 @@ class PipeSource:
 
 class FileSource:
     """A local file, read from beginning to end. Raises InputError if it is not there."""
+
+    reconnects = 0
 
     def __init__(self, path: Path) -> None:
         check_file(path)
@@ -74,6 +81,9 @@ class FileSource:
     def stop(self) -> None:
         """End the file here."""
         self._flow.stop()
+
+    def close(self) -> None:
+        """Do nothing: the connection has closed the file."""
 
     def facts(self) -> dict[str, Any]:
         """Return nothing more."""

@@ -1,9 +1,10 @@
 """Planes of a decoded picture as tensors, and back.
 
 Planar YUV (4:2:0, 4:2:2, 4:4:4), planar RGB (``gbrp``, planes in the order G, B, R) and grey of 8 to 16 bits pass
-through untouched. Everything else is converted once, by swscale, to the nearest of those: semi-planar (NV12,
-P010) and packed YUV and big-endian samples only move, 4:1:1 and 4:4:0 get the next finer chroma, palettes and
-packed RGB become planar RGB, floating point becomes 16 bits. Alpha is left out.
+through untouched, with alpha as a fourth plane or without. Everything else is converted once, by swscale, to the
+nearest of those: semi-planar (NV12, P010) and packed YUV and big-endian samples only move, 4:1:1 and 4:4:0 get the
+next finer chroma, palettes and packed RGB become planar RGB, floating point becomes 16 bits, grey with alpha becomes
+planar RGB with alpha.
 """
 
 from __future__ import annotations
@@ -20,14 +21,25 @@ _ACCURATE = int(Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolati
 _FULL_CHROMA = int(Interpolation.FULL_CHR_H_INT)
 
 
+def with_alpha(family: str) -> str:
+    """Return FFmpeg's name of the layout `family` with alpha (grey has none in planes)."""
+    return family.replace("yuv4", "yuva4").replace("gbrp", "gbrap")
+
+
+def without_alpha(layout: PixelLayout) -> PixelLayout:
+    """Return `layout` without its plane of alpha."""
+    return LAYOUTS[layout.name.replace("yuva4", "yuv4").replace("gbrap", "gbrp")]
+
+
 def _table() -> dict[str, PixelLayout]:
     """All layouts frames can have here, by FFmpeg's name."""
     layouts = {}
     for bits in _DEPTHS:
         suffix = "" if bits == 8 else f"{bits}le"
         for family, log2_w, log2_h in (("yuv420p", 1, 1), ("yuv422p", 1, 0), ("yuv444p", 0, 0), ("gbrp", 0, 0)):
-            name = family + suffix
-            layouts[name] = PixelLayout(name, bits, log2_w, log2_h)
+            layouts[family + suffix] = PixelLayout(family + suffix, bits, log2_w, log2_h)
+            name = with_alpha(family) + suffix
+            layouts[name] = PixelLayout(name, bits, log2_w, log2_h, planes=4)
         name = "gray" + suffix
         layouts[name] = PixelLayout(name, bits, 0, 0, planes=1)
     return layouts
@@ -39,14 +51,16 @@ LAYOUTS = _table()
 def carried_as(pix_fmt: str) -> PixelLayout | None:
     """Return the layout whose planes a frame of `pix_fmt` already holds, or None if it must be converted.
 
-    ``yuvj420p`` is ``yuv420p`` in full range; ``yuva420p`` is ``yuv420p`` and a fourth plane that is left out.
+    ``yuvj420p`` is ``yuv420p`` in full range.
     """
-    plain = pix_fmt.replace("yuvj", "yuv").replace("yuva", "yuv").replace("gbrap", "gbrp")
-    return LAYOUTS.get(plain)
+    return LAYOUTS.get(pix_fmt.replace("yuvj", "yuv"))
 
 
-def nearest_layout(pix_fmt: str) -> PixelLayout:
-    """Return the layout that a picture of FFmpeg's format `pix_fmt` is carried in, converted if need be."""
+def nearest_layout(pix_fmt: str, *, alpha: bool = False) -> PixelLayout:
+    """Return the layout that a picture of FFmpeg's format `pix_fmt` is carried in, converted if need be.
+
+    alpha   whether a format that must be converted keeps its alpha
+    """
     found = carried_as(pix_fmt)
     if found is not None:
         return found
@@ -56,7 +70,10 @@ def nearest_layout(pix_fmt: str) -> PixelLayout:
         components = [c for c in av.VideoFormat(pix_fmt, 64, 64).components if not c.is_alpha]
         depth = next(d for d in _DEPTHS if d >= max(c.bits for c in components))
     suffix = "" if depth == 8 else f"{depth}le"
-    return LAYOUTS[_family(av.VideoFormat(pix_fmt, 64, 64)) + suffix]
+    family = _family(av.VideoFormat(pix_fmt, 64, 64))
+    if alpha:
+        family = with_alpha(family.replace("gray", "gbrp"))
+    return LAYOUTS[family + suffix]
 
 
 def _family(form: av.VideoFormat) -> str:
@@ -76,7 +93,7 @@ class Converter:
 
     def __init__(self, layout: PixelLayout, width: int, height: int, *, full_range: bool) -> None:
         self.layout, self.width, self.height = layout, width, height
-        self._range = None if layout.name.startswith("gbrp") else 2 if full_range else 1
+        self._range = None if layout.rgb else 2 if full_range else 1
         self._flags = _ACCURATE | (0 if layout.log2_chroma_w else _FULL_CHROMA)
         self._scaler = VideoReformatter()
 
@@ -115,12 +132,12 @@ def plane_view(plane: av.video.plane.VideoPlane, dtype: torch.dtype, width: int 
 
 
 def is_transparent(frame: av.VideoFrame) -> bool:
-    """Return whether `frame` holds alpha. GIF always decodes to BGRA, so there only used alpha counts."""
+    """Return whether `frame` holds alpha; of palettes, and BGRA (as which GIF decodes), only alpha that is used."""
     form = frame.format
-    if form.has_palette or not any(component.is_alpha for component in form.components):
-        return False
+    if form.has_palette:
+        return is_transparent(frame.reformat(format="bgra", threads=1))
     if form.name != "bgra":
-        return True
+        return any(component.is_alpha for component in form.components)
     return bool((plane_view(frame.planes[0], torch.uint8, 4 * frame.width)[:, 3::4] < 255).any())
 
 
@@ -135,14 +152,15 @@ def from_planes(
     """Return a new video frame of `width` x `height` holding copies of `planes` (on any device).
 
     A plane smaller than the frame needs is continued with its last row and column: 4:2:0 encoders want even sizes.
-    `packed` interleaves 8-bit G, B, R as FFmpeg's ``bgr0``, which is how its FFV1 takes RGB.
+    `packed` interleaves 8-bit G, B, R and alpha as FFmpeg's ``bgra``, or ``bgr0`` where there is none, which is how
+    some encoders take RGB.
     """
     if packed:
-        frame = av.VideoFrame(width, height, "bgr0")
+        frame = av.VideoFrame(width, height, "bgra" if layout.alpha else "bgr0")
         quads = plane_view(frame.planes[0], torch.uint8, 4 * width)
         lines = quads.as_strided((height, width, 4), (quads.stride(0), 4, 1))
         lines[..., 3] = 0
-        for channel, plane in enumerate((planes[1], planes[0], planes[2])):
+        for channel, plane in enumerate((planes[1], planes[0], *planes[2:])):
             lines[..., channel].copy_(plane)
         return frame
     frame = av.VideoFrame(width, height, layout.name)

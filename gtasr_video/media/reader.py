@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import av
-from torch import Tensor
 
 from gtasr_video.errors import InputError
 from gtasr_video.frames import Frame, VideoSpec
 from gtasr_video.media import tags
 from gtasr_video.media.decoder import Decoder, StreamFacts
-from gtasr_video.media.hardware import Door, device_planes, format_name, is_on_device
-from gtasr_video.media.planes import Converter, nearest_layout, to_planes
+from gtasr_video.media.deinterlace import (
+    TELECINE,
+    Deinterlace,
+    Deinterlacer,
+    Fields,
+    Timed,
+    look,
+)
+from gtasr_video.media.hdr import has_no_base, hdr_of, layers_left_out
+from gtasr_video.media.planes import Converter, is_transparent, nearest_layout, to_planes
 from gtasr_video.media.timeline import Timeline
 
 # A time given in decimals may miss the tick it means by less than this.
 _TOLERANCE = Fraction(1, 1_000_000)
-
-
-class _Timed(NamedTuple):
-    picture: av.VideoFrame
-    pts: int
-    cut: bool
 
 
 class Reader:
@@ -41,9 +43,9 @@ class Reader:
               whose pts is not before it. Exact to the frame: decoding begins at an earlier key frame.
     duration  seconds after `start`; the last frame is the last that begins before their end.
     frames    yield at most this many.
+    deinterlace   auto makes whole pictures of fields where the stream says that it has them, or its first frames show
+                  it; always, never
     video_stream  index of the video stream to read, as `probe` gives it; None takes the first that is no still.
-    door      opens a hardware decoder (`hardware.Nvdec`), whose frames stay on the device; where it does not open or
-              loses a frame software decodes, without a gap.
 
     Frames whose size or format differs from the first one's are brought to the first one's by swscale, marked as
     cuts and counted. Damaged packets are counted in `corrupt_packets` and decoding goes on.
@@ -65,13 +67,14 @@ class Reader:
         duration: Fraction | None = None,
         frames: int | None = None,
         video_stream: int | None = None,
-        door: Door | None = None,
+        deinterlace: Deinterlace = "auto",
     ) -> None:
         self.path = Path(path)
         self.start, self.length, self.frames = start, duration, frames
-        self._decoder = Decoder(self.path, video_stream, door=door)
+        self._whole = Deinterlacer(deinterlace, self._look)
+        self._decoder = Decoder(self.path, video_stream)
         self._stream = self._decoder.facts
-        self._first: _Timed | None = None
+        self._first: Timed | None = None
         self._count = self._size_changes = 0
         self._last_end: Fraction | None = None
         self._drained = False
@@ -88,20 +91,24 @@ class Reader:
         self._end = None if self.length is None else self._begin + self.length
         first = self._position(self._begin if self.start else None)
         self._first_pts = first.pts
-        self._pix_fmt = format_name(first.picture)
+        self._pix_fmt = first.picture.format.name
         self.display_matrix = tags.display_matrix(first.picture)
-        self.spec = spec_of(first.picture, facts)
-        self._oddities = tuple(tags.oddities(first.picture, self.spec.interlaced))
+        spec = spec_of(first.picture, facts)
+        self.spec = replace(spec, interlaced=spec.interlaced and not self._whole.active)
+        self._oddities = (
+            *tags.oddities(first.picture, self.spec.interlaced),
+            *layers_left_out(first.picture, facts.description),
+        )
         self._converter = Converter(
             self.spec.layout, self.spec.width, self.spec.height, full_range=self.spec.color.full_range
         )
 
-    def _position(self, target: Fraction | None) -> _Timed:
+    def _position(self, target: Fraction | None) -> Timed:
         """Make iterating begin at the first frame that decodes whole before `target` (file time), or at the first."""
         self._timeline = Timeline(self._stream.time_base, self._stream.frame_rate)
         if target is not None:
             self._decoder.seek(target)
-        self._pending = self._in_window()
+        self._pending = self._in_window(self._whole.pictures(self._placed(), self._stream))
         self._first = next(self._pending, None)
         if self._first is None:
             raise InputError(self._why_nothing())
@@ -138,17 +145,31 @@ class Reader:
             " (it is damaged)" if broken else " (it holds no pictures)"
         )
 
-    def _in_window(self) -> Iterator[_Timed]:
-        """Yield decoded pictures with their final times, from `start` on and before the end."""
-        time_base = self._stream.time_base
+    def _placed(self) -> Iterator[Timed]:
+        """Yield decoded pictures with their final times."""
         for picture in self._decoder.frames():
             self._timeline.first_dts = self._decoder.first_dts
-            pts, cut = self._timeline.place(picture.pts, picture.dts)
-            if self.start and pts * time_base < self._begin - _TOLERANCE:
+            yield Timed(picture, *self._timeline.place(picture.pts, picture.dts))
+
+    def _look(self) -> Fields:
+        """Decode the first frames apart, to see whether they consist of fields."""
+        decoder = Decoder(self.path, self._stream.index, facts=self._stream)
+        try:
+            if self.start:
+                decoder.seek(self._begin)
+            return look(decoder.frames())
+        finally:
+            decoder.close()
+
+    def _in_window(self, frames: Iterator[Timed]) -> Iterator[Timed]:
+        """Yield those of `frames` from `start` on and before the end."""
+        time_base = self._stream.time_base
+        for timed in frames:
+            if self.start and timed.pts * time_base < self._begin - _TOLERANCE:
                 continue
-            if self._end is not None and pts * time_base >= self._end - _TOLERANCE:
+            if self._end is not None and timed.pts * time_base >= self._end - _TOLERANCE:
                 return
-            yield _Timed(picture, pts, cut)
+            yield timed
         self._drained = True
 
     def __iter__(self) -> Iterator[Frame]:
@@ -162,7 +183,7 @@ class Reader:
         except av.FFmpegError as error:
             raise InputError(f"{self.path}: decoding failed after frame {self._count} ({error.strerror})") from error
 
-    def _with_durations(self, held: _Timed) -> Iterator[Frame]:
+    def _with_durations(self, held: Timed) -> Iterator[Frame]:
         """Yield frames, each with the ticks to the next: so every frame waits for the one after it."""
         if self.frames is not None and self.frames <= 0:
             return
@@ -175,21 +196,16 @@ class Reader:
             held = timed
         yield self._finish(held, self._last_duration(held, gap))
 
-    def _finish(self, timed: _Timed, duration: int) -> Frame:
+    def _finish(self, timed: Timed, duration: int) -> Frame:
         picture, pts, cut = timed
         self._last_end = (pts + duration) * self.spec.time_base
         changed = (picture.width, picture.height) != (self.spec.width, self.spec.height)
         self._size_changes += changed
-        planes = self._planes(picture)
+        planes = to_planes(self._converter.convert(picture), self.spec.layout)
         self._count += 1
         return Frame(planes, pts, duration, cut or changed or self._count == 1, picture.key_frame)
 
-    def _planes(self, picture: av.VideoFrame) -> tuple[Tensor, ...]:
-        if is_on_device(picture):
-            return device_planes(picture, self.spec.layout)
-        return to_planes(self._converter.convert(picture), self.spec.layout)
-
-    def _last_duration(self, timed: _Timed, gap: int) -> int:
+    def _last_duration(self, timed: Timed, gap: int) -> int:
         """Ticks the last frame lasts: to the end the file states if that is believable, else as it says itself."""
         usual = timed.picture.duration or gap
         if self._stream.ticks is not None and self._stream.start is not None:
@@ -202,6 +218,11 @@ class Reader:
     def corrupt_packets(self) -> int:
         """Packets the decoder refused and frames it marked as damaged, so far."""
         return self._decoder.corrupt
+
+    @property
+    def needs_layer(self) -> bool:
+        """Whether the picture's colours are wrong without a Dolby Vision layer, which is not read."""
+        return has_no_base(self._stream.description)
 
     @property
     def origin(self) -> Fraction | None:
@@ -270,9 +291,12 @@ class Reader:
             "chroma_siting": spec.color.chroma_siting,
             "sample_aspect": str(spec.sample_aspect),
             "rotation": spec.rotation,
+            "mirrored": spec.mirrored,
             "interlaced": spec.interlaced,
-            "hardware": self._decoder.on_hardware,
-            "hardware_given_up": self._decoder.given_up,
+            "deinterlaced": self._whole.active,
+            "fields": self._whole.fields.parity or None,
+            "telecine": self._whole.fields.telecine,
+            "transparent": spec.layout.alpha,
             "frames": self._count,
             "corrupt_packets": self.corrupt_packets,
             "repaired_timestamps": self._timeline.repaired,
@@ -296,6 +320,8 @@ class Reader:
         """Yield one line for each thing in the source that was not as it should be."""
         for oddity in self._oddities:
             yield f"{self.path} {oddity}"
+        if self._whole.fields.telecine:
+            yield f"{self.path} {TELECINE}"
         cut_off, claimed = self._truncated_at(), self._stream.length
         if cut_off is not None:
             of = "" if claimed is None else f" of the {float(claimed):.3f} s it claims"
@@ -325,14 +351,17 @@ class Reader:
 
 def spec_of(picture: av.VideoFrame, facts: StreamFacts) -> VideoSpec:
     """Return what frames like `picture` share, where their stream is like `facts`."""
+    rotation, mirrored = tags.orientation(tags.display_matrix(picture))
     return VideoSpec(
         width=picture.width,
         height=picture.height,
         time_base=facts.time_base,
-        layout=nearest_layout(format_name(picture)),
+        layout=nearest_layout(picture.format.name, alpha=is_transparent(picture)),
         color=tags.color_of(picture, facts.siting),
         frame_rate=facts.frame_rate,
         sample_aspect=facts.sample_aspect,
-        rotation=picture.rotation % 360 if picture.rotation % 90 == 0 else 0,
+        rotation=rotation,
+        mirrored=mirrored,
         interlaced=picture.interlaced_frame or facts.field_order > 1,
+        hdr=hdr_of(picture),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Literal
 
 from gtasr_video.errors import UsageError
 from gtasr_video.media.planes import LAYOUTS
@@ -18,6 +19,16 @@ class StreamConfig:
     size, rate, input_pix_fmt   of rawvideo, which says none of them itself: ``1280x720``, ``30`` or ``30000/1001``
     output_format   as input_format; None takes the input's
 
+    listen          wait at the input's address for one who publishes, instead of connecting to it
+    on_end          what to do when a stream has ended: "stop", or "wait" until there is more
+    open_timeout, read_timeout   seconds without a first byte, or a further one, until a connection counts as dead
+    give_up         seconds without a connection until a stream counts as lost (with ``on_end="wait"`` never)
+    max_bitrate, max_pixels      the most bits a second from a publisher we listen for, and pixels a picture
+    rtsp_transport  tcp or udp
+
+    also            further outputs of the same pictures: addresses, and HLS or DASH lists
+    segments        how many pieces of about two seconds an HLS or DASH list holds, older ones being deleted; 0: all
+
     Example::
 
         >>> StreamConfig(size="320x180").picture_size
@@ -29,6 +40,21 @@ class StreamConfig:
     rate: str | None = None
     input_pix_fmt: str = "yuv420p"
     output_format: str | None = None
+    listen: bool = False
+    on_end: Literal["stop", "wait"] = "stop"
+    open_timeout: float = 10.0
+    read_timeout: float = 10.0
+    give_up: float = 60.0
+    max_bitrate: float = 100e6
+    max_pixels: int = 4096 * 2304
+    rtsp_transport: Literal["tcp", "udp"] = "tcp"
+    also: tuple[str, ...] = ()
+    segments: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("open_timeout", "read_timeout", "give_up", "max_bitrate", "max_pixels"):
+            if not getattr(self, name) > 0:
+                raise UsageError(f"stream.{name} must be more than 0, not {getattr(self, name)}")
 
     @property
     def picture_size(self) -> tuple[int, int]:

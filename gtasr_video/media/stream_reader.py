@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol, Self
 import av
 
 from gtasr_video.errors import InputError
-from gtasr_video.frames import Frame, VideoSpec
+from gtasr_video.frames import Frame, VideoSpec, Vitals
 from gtasr_video.media import tags
 from gtasr_video.media.connection import Connection
 from gtasr_video.media.planes import Converter, to_planes
@@ -26,6 +26,7 @@ class Source(Protocol):
 
     name: str
     clock: StreamClock
+    reconnects: int
 
     def open(self) -> Connection:
         """Open the stream for the first time. Raises InputError."""
@@ -35,6 +36,9 @@ class Source(Protocol):
 
     def stop(self) -> None:
         """End the stream now, from any thread: what waits returns."""
+
+    def close(self) -> None:
+        """Let go of what is behind the connections."""
 
     def facts(self) -> dict[str, Any]:
         """Return what is known of the way here, as plain JSON-able values."""
@@ -188,6 +192,10 @@ class StreamReader:
             "warnings": list(self.warnings()),
         }
 
+    def vitals(self) -> Vitals:
+        """Return how often the stream had to be had again."""
+        return Vitals(reconnects=self.source.reconnects)
+
     def warnings(self) -> Iterator[str]:
         """Yield one line for each thing in the source that was not as it should be."""
         name = self.source.name
@@ -209,8 +217,9 @@ class StreamReader:
 
     def close(self) -> None:
         """Close the stream; frames already given out stay valid."""
-        self.source.stop()
+        self.stop()
         self._connection.close()
+        self.source.close()
 
     def __enter__(self) -> Self:
         return self

@@ -13,7 +13,8 @@ import av
 from av.container import OutputContainer
 
 from gtasr_video.errors import GTASRVideoError, OutputError
-from gtasr_video.frames import Frame, VideoSpec
+from gtasr_video.frames import Frame, VideoSpec, Vitals
+from gtasr_video.media.bit_rate import BitRate
 from gtasr_video.media.encoding import Encoding, Plan, plan_in
 from gtasr_video.media.fed_sound import FedSound
 from gtasr_video.media.outlets import Outlet
@@ -56,6 +57,7 @@ class StreamWriter:
         self._plan = _plan(outlet, encoding or Encoding(), spec, live=live)
         self._counted = outlet.form.muxer in _COUNTED
         self._times = PacketTimes(by_decoding=outlet.form.muxer in ("mp4", "mov"))
+        self._rate = BitRate()
         self._sound = FedSound(sound or SoundQueue())
         self._container: OutputContainer | None = None
         try:
@@ -77,7 +79,7 @@ class StreamWriter:
         )
         self._container = container
         self._picture = PictureEncoder(container, self._plan)
-        self._sound.add_to(container, form)
+        self._sound.add_to(container, form, self._put_sound, taken=self.outlet.sound_taken)
         self._picture.open()
         container.start_encoding()
 
@@ -116,8 +118,19 @@ class StreamWriter:
         """Write encoded packets, each after the sound that comes before it."""
         assert self._container is not None
         for packet in packets:
-            self._sound.copy_until((packet.dts or 0) * self.spec.time_base)
+            at = (packet.dts or 0) * self.spec.time_base
+            self._sound.copy_until(at)
+            key = packet.is_keyframe
+            self._rate.add(packet.size, float(at))
             self._container.mux(packet)
+            self.outlet.sent(float(at), key=key, pictures=1)
+
+    def _put_sound(self, packet: Packet) -> None:
+        assert self._container is not None
+        at = float((packet.dts or 0) * packet.time_base)
+        self._rate.add(packet.size, at)
+        self._container.mux(packet)
+        self.outlet.sent(at, key=False, pictures=0)
 
     def finish(self) -> None:
         """Encode what is pending and complete the output. Raises OutputError."""
@@ -177,6 +190,13 @@ class StreamWriter:
             "warnings": list(self.warnings()),
         }
 
+    def vitals(self) -> Vitals:
+        """Return how the output is doing now."""
+        vitals = self.outlet.vitals()
+        if self._rate.bits_per_second is not None:
+            vitals["bitrate_bps"] = self._rate.bits_per_second
+        return vitals
+
     def warnings(self) -> Iterator[str]:
         """Yield one line for each way in which the output is not what the source was."""
         yield from self._sound.warnings()
@@ -209,7 +229,7 @@ def _plan(outlet: Outlet, encoding: Encoding, spec: VideoSpec, *, live: bool) ->
         encoding = replace(encoding, crf=None, preset=None)
         rate = spec.frame_rate or USUAL_RATE
         spec = replace(spec, time_base=1 / rate, frame_rate=rate) if form.muxer in _COUNTED else spec
-        if form.muxer == "yuv4mpegpipe" and spec.layout.name.startswith("gbrp") and encoding.pix_fmt is None:
+        if form.muxer == "yuv4mpegpipe" and spec.layout.rgb and encoding.pix_fmt is None:
             encoding = replace(encoding, pix_fmt="yuv444p")
     plan = plan_in(form, encoding, spec)
     return _without_delay(plan) if live and plan.codec.name in ("h264", "h265") else plan

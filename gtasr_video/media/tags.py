@@ -13,7 +13,6 @@ import av
 import av.logging
 
 from gtasr_video.frames import ChromaSiting, ColorSpec, Matrix
-from gtasr_video.media.planes import is_transparent
 
 # ITU-T H.273 table 4, the codes FFmpeg calls AVCOL_SPC_*. 240M differs from 709 by less than one 8-bit step.
 _MATRIX_OF_CODE: Final[dict[int, Matrix]] = {
@@ -36,6 +35,8 @@ _SITINGS: Final[dict[str, ChromaSiting]] = {
     "bottom": "center",
 }
 _UNSPECIFIED: Final = 2
+# The upper left corner of the matrix by which players turn a picture counter-clockwise.
+_TURNS: Final = {0: (1, 0, 0, 1), 90: (0, -1, 1, 0), 180: (-1, 0, 0, -1), 270: (0, 1, -1, 0)}
 _log_lock = threading.Lock()
 # While `describe` listens, other threads' FFmpeg messages must not reach stderr through logging's last resort.
 logging.getLogger("libav").addHandler(logging.NullHandler())
@@ -80,13 +81,11 @@ def _said(code: int) -> int:
 def oddities(frame: av.VideoFrame, interlaced: bool) -> Iterator[str]:
     """Yield what is said of `frame`'s stream that is not carried on, as the end of a sentence about the file."""
     form, code = frame.format, frame.colorspace
-    if is_transparent(frame):
-        yield f"has transparency ({form.name}), which is left out"
     if code not in _MATRIX_OF_CODE and code != _UNSPECIFIED and not form.is_rgb:
         used = guess_matrix(frame.width, frame.height)
         yield f"uses colour matrix {code} of H.273, which is not known here; {used} is used instead"
     if interlaced:
-        yield "is interlaced; its frames are enlarged as they are, without separating the fields"
+        yield "is interlaced; its frames are enlarged as they are, without making whole pictures of its fields"
 
 
 def matrix_code(color: ColorSpec) -> int:
@@ -141,3 +140,26 @@ def display_matrix(frame: av.VideoFrame) -> tuple[int, ...] | None:
         return None
     numbers = struct.unpack("=9i", bytes(data)[:36])
     return (*numbers[:6], 0, 0, numbers[8])
+
+
+def orientation(matrix: tuple[int, ...] | None) -> tuple[int, bool]:
+    """Return (degrees counter-clockwise, mirrored left to right before that) of a display matrix.
+
+    One that turns by no quarter, or stretches, counts as none here; it is carried along all the same.
+    """
+    corner = () if matrix is None else tuple(_sign(matrix[i]) for i in (0, 1, 3, 4))
+    for mirrored in (False, True):
+        for rotation, (a, b, c, d) in _TURNS.items():
+            if corner == ((-a, -b, c, d) if mirrored else (a, b, c, d)):
+                return rotation, mirrored
+    return 0, False
+
+
+def matrix_of(rotation: int, *, mirrored: bool) -> tuple[int, ...]:
+    """Return the display matrix that `orientation` reads as these."""
+    a, b, c, d = (65536 * number for number in _TURNS[rotation])
+    return (-a, -b, 0, c, d, 0, 0, 0, 1 << 30) if mirrored else (a, b, 0, c, d, 0, 0, 0, 1 << 30)
+
+
+def _sign(number: int) -> int:
+    return (number > 0) - (number < 0)

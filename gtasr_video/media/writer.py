@@ -16,10 +16,12 @@ import av
 from av.container import OutputContainer
 from av.stream import Stream
 
-from gtasr_video.errors import GTASRVideoError, OutputError
+from gtasr_video.errors import GTASRVideoError, OutputError, UsageError
 from gtasr_video.frames import Frame, VideoSpec
+from gtasr_video.media import tags
 from gtasr_video.media.audit import Audit, AuditError
 from gtasr_video.media.encoding import Encoding, Plan, plan
+from gtasr_video.media.hdr import encoder_options
 from gtasr_video.media.packet_times import PacketTimes
 from gtasr_video.media.picture import PictureEncoder
 from gtasr_video.media.reader import Reader
@@ -69,7 +71,13 @@ class Writer:
     ) -> None:
         self.path = Path(path)
         self._drop_unsupported = drop_unsupported
-        self._plan = plan(self.path, encoding or Encoding(), spec)
+        self._plan = plan(self.path, encoding or Encoding(), spec, drop_alpha=drop_unsupported)
+        self._wanted = spec
+        if source is not None and source.needs_layer and not drop_unsupported:
+            raise UsageError(
+                f"{source.path} is Dolby Vision without a base picture (profile 5): its colours would be wrong; "
+                "convert it to profile 8.1 first, or use --drop-unsupported to go on all the same"
+            )
         self._source = source
         self._origin = source.origin_ticks if source is not None else 0
         self._count = 0
@@ -140,10 +148,12 @@ class Writer:
         assert self._container is not None
         self._picture = PictureEncoder(self._container, self._plan)
         source, spec, stream = self._source, self.spec, self._picture.stream
-        if source is not None and source.display_matrix is not None and source.spec.rotation == spec.rotation:
+        turned = (spec.rotation, spec.mirrored)
+        is_same = source is not None and turned == (source.spec.rotation, source.spec.mirrored)
+        if source is not None and source.display_matrix is not None and is_same:
             stream.set_display_matrix(source.display_matrix)
-        elif spec.rotation:
-            stream.set_display_rotation(spec.rotation)
+        elif spec.is_turned:
+            stream.set_display_matrix(tags.matrix_of(spec.rotation, mirrored=spec.mirrored))
         return stream
 
     def write(self, frame: Frame) -> None:
@@ -302,8 +312,22 @@ class Writer:
             yield f"{plan.codec.name} in {muxer} cannot carry the pixel aspect {spec.sample_aspect}; use h265, or .mp4"
         if spec.rotation and muxer == "mpegts":
             yield f"{muxer} cannot carry the rotation by {spec.rotation} degrees; use .mp4 or .mkv"
+        yield from self._losses()
         if self._side is not None:
             yield from self._side.warnings()
+
+    def _losses(self) -> Iterator[str]:
+        """Yield what of the picture the codec cannot hold."""
+        plan, wanted, found = self._plan, self._wanted.layout, self.spec.layout
+        if wanted.alpha and not found.alpha:
+            yield f"{plan.codec.name} in {plan.container.muxer} cannot hold transparency; it was left out"
+        if found.bits < wanted.bits:
+            yield f"{plan.codec.name} got {found.bits} of {wanted.bits} bits; --codec h265 or ffv1 keep more"
+        coarse = (found.log2_chroma_w, found.log2_chroma_h) > (wanted.log2_chroma_w, wanted.log2_chroma_h)
+        if coarse and wanted.planes > 1:
+            yield f"{plan.codec.name} got colour as {found.name}, coarser than {wanted.name}; h264, h265, ffv1 keep it"
+        if self.spec.hdr is not None and not encoder_options(plan.codec.encoder, self.spec.hdr):
+            yield f"{plan.codec.name} cannot carry mastering display and light level here; use h265, av1 or h264"
 
     def __enter__(self) -> Self:
         return self

@@ -49,7 +49,7 @@ class Weights(NamedTuple):
 
 def can_assemble(width: int, cell: int, scale: int, layout: PixelLayout, color: ColorSpec) -> bool:
     """Return whether `planes_from_cells` knows this case; `width` in LR pixels. The plain way knows all."""
-    if layout.planes == 1 or layout.name.startswith("gbrp"):
+    if layout.planes == 1 or layout.rgb:
         return True
     if not (layout.log2_chroma_w or layout.log2_chroma_h):
         return True
@@ -115,7 +115,7 @@ def _weights(cell: int, scale: int, layout: PixelLayout, color: ColorSpec, devic
     matrix, offset = codes_from_rgb(layout, color)
     # The network's range is [-1, 1]: rgb = (x + 1) / 2.
     offset, matrix = offset + matrix.sum(dim=1) / 2, matrix / 2
-    subsampled = layout.planes == 3
+    subsampled = layout.planes > 1
     down, across = subsampled and layout.log2_chroma_h == 1, subsampled and layout.log2_chroma_w == 1
     rows = [_rows(side, halved=down and plane > 0) for plane in range(len(matrix))]
     kernel, border = _bicubic_kernel(cell, scale)

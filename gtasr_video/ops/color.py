@@ -39,10 +39,11 @@ def yuv_to_rgb(planes: tuple[Tensor, ...], layout: PixelLayout, color: ColorSpec
     """Return (1, 3, H, W) float32 RGB, nominally in [0, 1], of integer `planes` (h, w) on any device.
 
     `layout` gives depth and subsampling, `color` matrix, range and chroma siting. Values beyond [0, 1] (super-white,
-    chroma no display can show) are kept. Planar RGB (``gbrp``, planes G, B, R) is only scaled, grey is repeated.
+    chroma no display can show) are kept. Planar RGB (``gbrp``, planes G, B, R) is only scaled, grey is repeated;
+    a plane of alpha is left to `alpha_of`.
     """
     low, span = luma_range(layout.bits, color.full_range)
-    if layout.name.startswith("gbrp"):
+    if layout.rgb:
         channels = [planes[i].float().sub_(low).mul_(1 / span) for i in (2, 0, 1)]
         return torch.stack(channels)[None]
     height, width = planes[0].shape
@@ -51,7 +52,7 @@ def yuv_to_rgb(planes: tuple[Tensor, ...], layout: PixelLayout, color: ColorSpec
         return luma.expand(1, 3, height, width).contiguous()
     kr, kb = WEIGHTS[color.matrix]
     middle, reach = chroma_range(layout.bits, color.full_range)
-    cb, cr = (_enlarged(p.float().sub_(middle).mul_(1 / reach), layout, color, height, width) for p in planes[1:])
+    cb, cr = (_enlarged(p.float().sub_(middle).mul_(1 / reach), layout, color, height, width) for p in planes[1:3])
     kg = 1 - kr - kb
     red = torch.add(luma, cr, alpha=2 * (1 - kr))
     blue = torch.add(luma, cb, alpha=2 * (1 - kb))
@@ -63,11 +64,12 @@ def rgb_to_yuv(rgb: Tensor, layout: PixelLayout, color: ColorSpec, *, dither: bo
     """Return the planes (h, w) in `layout` of (1, 3, H, W) `rgb` of any floating type, nominally in [0, 1].
 
     Values are rounded to the nearest code and limited to what `layout.bits` can hold, so that super-white stays.
-    The exact inverse of `yuv_to_rgb` up to rounding. `dither` mixes codes where 8 bits would show steps.
+    The exact inverse of `yuv_to_rgb` up to rounding. `dither` mixes codes where 8 bits would show steps. A
+    plane of alpha is not among them.
     """
     red, green, blue = rgb.to(torch.float32, memory_format=torch.contiguous_format)[0]
     low, span = luma_range(layout.bits, color.full_range)
-    if layout.name.startswith("gbrp"):
+    if layout.rgb:
         return tuple(_codes(plane.mul(span).add_(low), layout, dither) for plane in (green, blue, red))
     kr, kb = WEIGHTS[color.matrix]
     luma = (red * kr).add_(green, alpha=1 - kr - kb).add_(blue, alpha=kb)
@@ -87,7 +89,7 @@ def codes_from_rgb(layout: PixelLayout, color: ColorSpec) -> tuple[Tensor, Tenso
     What `rgb_to_yuv` does to one pixel, for those who want to do it in another order.
     """
     low, span = luma_range(layout.bits, color.full_range)
-    if layout.name.startswith("gbrp"):
+    if layout.rgb:
         return torch.eye(3, dtype=torch.float64)[[1, 2, 0]] * span, torch.full((3,), low, dtype=torch.float64)
     kr, kb = WEIGHTS[color.matrix]
     luma = torch.tensor([kr, 1 - kr - kb, kb], dtype=torch.float64)
@@ -112,7 +114,7 @@ def rgb_to_yuv_in_bands(
     `rows` is a multiple of 16, so that the thresholds of dither stay where they are.
     """
     height, width = rgb.shape[-2:]
-    sizes = [layout.plane_size(i, width, height) for i in range(layout.planes)]
+    sizes = [layout.plane_size(i, width, height) for i in range(min(layout.planes, 3))]
     planes = tuple(torch.empty(size, dtype=layout.dtype, device=rgb.device) for size in sizes)
     for first in range(0, height, rows):
         last, top = min(height, first + rows), max(0, first - _BAND_MARGIN)
@@ -122,6 +124,16 @@ def rgb_to_yuv_in_bands(
             begin, end = first >> down, -(-last >> down)
             planes[index][begin:end] = part[begin - (top >> down) : end - (top >> down)]
     return planes
+
+
+def alpha_of(planes: tuple[Tensor, ...], layout: PixelLayout) -> Tensor | None:
+    """Return (1, 1, H, W) float32 alpha in [0, 1] of `planes` in `layout`, or None if it has none."""
+    return planes[3].float().mul_(1 / ((1 << layout.bits) - 1))[None, None] if layout.alpha else None
+
+
+def alpha_plane(alpha: Tensor, layout: PixelLayout) -> Tensor:
+    """Return the plane (h, w) in `layout` of (1, 1, H, W) `alpha`, nominally in [0, 1]; the inverse of `alpha_of`."""
+    return quantised(alpha[0, 0].mul((1 << layout.bits) - 1), layout)
 
 
 def luma_range(bits: int, full: bool) -> tuple[float, float]:

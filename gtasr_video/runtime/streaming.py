@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from gtasr_video.errors import UsageError
+from gtasr_video.errors import InputError, UsageError
+from gtasr_video.media.address import Address
 from gtasr_video.media.encoding import Encoding
+from gtasr_video.media.network_outlet import NetworkOutlet
+from gtasr_video.media.network_source import NetworkSource
 from gtasr_video.media.outlets import FileOutlet, Outlet, PipeOutlet
 from gtasr_video.media.pipe_source import FileSource, PipeSource
+from gtasr_video.media.receivers import is_list, receiver
 from gtasr_video.media.stream_config import StreamConfig
 from gtasr_video.media.stream_reader import Source, StreamReader
 from gtasr_video.media.stream_writer import StreamWriter
@@ -22,6 +27,8 @@ from gtasr_video.runtime.live.status import LiveMonitor
 from gtasr_video.runtime.progress import Mode, showing
 from gtasr_video.runtime.report import Report
 from gtasr_video.runtime.upscaler import Upscaler
+
+log = logging.getLogger("gtasr_video")
 
 STANDARD = "-"
 AS_USUAL = LiveConfig()
@@ -38,12 +45,20 @@ class Limits:
 
 def is_stream(name: str) -> bool:
     """Return whether `name` is a pipe or an address rather than a file."""
-    return name == STANDARD or is_address(name)
+    return name == STANDARD or is_address(name) or is_list(name)
 
 
 def is_address(name: str) -> bool:
     """Return whether `name` is an address of the network."""
     return "://" in name
+
+
+def check_streams(source: str, output: str) -> None:
+    """Refuse addresses that cannot be used, before anything is opened. Raises UsageError, without repeating them."""
+    for name in filter(is_address, (source, output)):
+        Address(name)
+    if is_address(output) and Address(output).scheme.muxer is None:
+        raise UsageError(f"nothing can be sent to {Address(output).name}:// addresses")
 
 
 def upscale_stream(
@@ -72,10 +87,11 @@ def upscale_stream(
     with StreamReader(open_source(source, config), duration=limits.duration, frames=limits.frames) as reader:
         outlet = open_outlet(output, config, reader.container, overwrite=overwrite)
         enlarged = reader.spec.scaled(upscaler.scale)
-        with StreamWriter(outlet, enlarged, encoding, sound=reader.sound, on_closed=reader.stop) as writer:
+        quick = is_address(source) or isinstance(outlet, NetworkOutlet)
+        with StreamWriter(outlet, enlarged, encoding, sound=reader.sound, live=quick, on_closed=reader.stop) as writer:
             monitor = LiveMonitor(limits.frames, limits.duration)
             with serving(monitor, live.metrics), showing(monitor, progress, rich=LivePanel):
-                return run(
+                report = run(
                     reader,
                     upscalers,
                     writer,
@@ -84,6 +100,10 @@ def upscale_stream(
                     paced=_comes_in_bursts(source, output),
                     monitor=monitor,
                 )
+        if report.input.get("ended") == "lost":
+            log.warning("what came before is whole in %s", report.output["path"])
+            raise InputError(f"{reader.source.name}: lost, and not had again ({report.input['ended_because']})")
+        return report
 
 
 def _comes_in_bursts(source: str, output: str) -> bool:
@@ -94,11 +114,20 @@ def _comes_in_bursts(source: str, output: str) -> bool:
 
 def open_source(name: str, config: StreamConfig) -> Source:
     """Return where the stream `name` comes from; nothing is opened yet. Raises UsageError."""
-    return PipeSource(config) if name == STANDARD else FileSource(Path(name))
+    if name == STANDARD:
+        return PipeSource(config)
+    return NetworkSource(Address(name), config) if "://" in name else FileSource(Path(name))
 
 
 def open_outlet(name: str, config: StreamConfig, like: str, *, overwrite: bool) -> Outlet:
     """Return where the output `name` goes; `like` is the input's format. Raises UsageError or OutputError."""
+    if "://" in name or is_list(name):
+        patience = config.give_up if config.on_end == "stop" else None
+        names = (name, *config.also)
+        receivers = [receiver(one, segments=config.segments, overwrite=overwrite) for one in names]
+        return NetworkOutlet(receivers, patience_s=patience)
+    if config.also:
+        raise UsageError("only an address, or an .m3u8 or .mpd list, can have others beside it; make that the output")
     if name == STANDARD:
         return PipeOutlet(config.output_format, like)
     return FileOutlet(Path(name), overwrite=overwrite)

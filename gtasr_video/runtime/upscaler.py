@@ -16,7 +16,7 @@ from gtasr_video.frames import Frame, VideoSpec
 from gtasr_video.models.facts import State, VideoModel
 from gtasr_video.models.handover import hand_over
 from gtasr_video.runtime.backends import Backend, Name, TorchBackend, backend_for, open_backend
-from gtasr_video.runtime.backends.frame import padded_size
+from gtasr_video.runtime.backends.frame import padded_size, shown
 from gtasr_video.runtime.footprint import Fit, frame_bytes
 from gtasr_video.runtime.tiles import Grid, tiled
 
@@ -72,6 +72,7 @@ class Upscaler:
         self.model = _place(model, self.device)
         self.seed = seed
         self._spec: VideoSpec | None = None
+        self._view: VideoSpec | None = None
         self._output: VideoSpec | None = None
         self._state: State | None = None
         self._fit: Fit | None = None
@@ -105,16 +106,18 @@ class Upscaler:
     def start(self, spec: VideoSpec, output: VideoSpec | None = None) -> VideoSpec:
         """Begin a new stream of frames that look like `spec`; returns what will come out.
 
-        output  layout and colours wanted (``writer.spec``); None keeps those of `spec`. Raises UsageError if its
-                size is not `scale` times that of `spec`.
+        output  layout and colours wanted (``writer.spec``); None keeps those of `spec`. Where players turn or mirror
+                `spec` and not this, frames are turned before they are enlarged. Raises UsageError if its size is not
+                `scale` times that of `spec`.
         """
         wanted = output or spec.scaled(self.scale)
-        width, height = spec.width * self.scale, spec.height * self.scale
+        view = shown(spec, wanted)
+        width, height = view.width * self.scale, view.height * self.scale
         if (wanted.width, wanted.height) != (width, height):
             raise UsageError(f"output of {wanted.width}x{wanted.height} is not the {width}x{height} that will come out")
-        self._spec, self._output = spec, wanted
+        self._spec, self._view, self._output = spec, view, wanted
         self._state, self._restored = self._restored, None
-        self._fit = self._fitting(spec)
+        self._fit = self._fitting(view)
         self.grid = self._fit.first(self._free(spec, wanted))
         if self.grid != Grid():
             log.info("memory: frames are made in %s parts", self.grid)
@@ -201,12 +204,12 @@ class Upscaler:
 
     @torch.inference_mode()
     def _step(self, frame: Frame, careful: VideoModel | None) -> Upscaled:
-        if self._spec is None or self._output is None:
+        if self._spec is None or self._view is None:
             raise UsageError("this upscaler does not know its frames yet; call start(spec) first")
         _check_shape(frame, self._spec)
         before = self._state
         if before is None or frame.cut:
-            before = self.model.initial(1, *padded_size(self._spec, self.model.facts.multiple_of))
+            before = self.model.initial(1, *padded_size(self._view, self.model.facts.multiple_of))
         while True:
             try:
                 return self._enlarge(frame, before, careful)

@@ -61,7 +61,7 @@ def planes_from_cells(
     size      (height, width) of the enlarged picture, at most (scale H, scale W): what padding added is left out
     """
     height, width = size
-    sizes = [layout.plane_size(i, width, height) for i in range(layout.planes)]
+    sizes = [layout.plane_size(i, width, height) for i in range(min(layout.planes, 3))]
     planes = tuple(torch.empty(s, dtype=layout.dtype, device=x.device) for s in sizes)
     modes = _modes(layout, color)
     halved = modes["ACROSS"] != _FULL or modes["DOWN"] != _FULL
@@ -102,7 +102,7 @@ def _grid(count: int) -> tuple[int]:
 
 def _modes(layout: PixelLayout, color: ColorSpec) -> dict[str, int]:
     """Return how planes are to be read, as constants a kernel is compiled for."""
-    if layout.planes == 1 or layout.name.startswith("gbrp"):
+    if layout.planes == 1 or layout.rgb:
         return {"KIND": _GREY if layout.planes == 1 else _RGB, "DOWN": _FULL, "ACROSS": _FULL}
     across, down = (_COSITED if on else _BETWEEN for on in cosited(color))
     return {

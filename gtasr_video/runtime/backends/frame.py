@@ -11,9 +11,11 @@ from torch.nn import functional as F
 from gtasr_video.frames import VideoSpec
 from gtasr_video.models.facts import State, VideoModel
 from gtasr_video.models.gtasr import GTASRVideo
+from gtasr_video.ops import resize
 from gtasr_video.ops.assembly import can_assemble, planes_from_cells
-from gtasr_video.ops.color import rgb_to_yuv, rgb_to_yuv_in_bands, yuv_to_rgb
+from gtasr_video.ops.color import alpha_of, alpha_plane, rgb_to_yuv, rgb_to_yuv_in_bands, yuv_to_rgb
 from gtasr_video.ops.kernels import usable
+from gtasr_video.ops.turn import turned
 
 Planes = tuple[Tensor, ...]
 
@@ -45,10 +47,26 @@ def enlarge(
 ) -> Enlarged:
     """Return `planes` (of frames like `source`) enlarged by `model` to those of a frame like `output`.
 
-    YUV -> RGB in [-1, 1] -> padded to ``facts.multiple_of`` -> network -> cropped -> YUV; the last `in_bands` where
-    memory is short. Between the network and YUV lies no picture where the cells of the network can do without.
+    YUV -> RGB in [-1, 1] -> turned where `output` is to be upright -> padded to ``facts.multiple_of`` -> network ->
+    cropped -> YUV; the last `in_bands` where memory is short. Between the network and YUV lies no picture where the
+    cells of the network can do without. Alpha is enlarged beside all this.
     """
-    x = picture(planes, source, model.facts.multiple_of)
+    done = _enlarge_colours(model, planes, state, source, output, seed, in_bands)
+    if not output.layout.alpha:
+        return done
+    return done._replace(planes=(*done.planes, _alpha(planes, source, output, model.facts.scale)))
+
+
+def _enlarge_colours(
+    model: VideoModel,
+    planes: Planes,
+    state: State,
+    source: VideoSpec,
+    output: VideoSpec,
+    seed: int,
+    in_bands: bool,
+) -> Enlarged:
+    x = picture(planes, source, output, model.facts.multiple_of)
     if isinstance(model, GTASRVideo) and _in_cells(model, x, output):
         residual, following = model.step_in_cells(x, state, seed=seed)
         large = _from_cells(x, residual, model, output)
@@ -61,17 +79,38 @@ def enlarge(
     return Enlarged(to_planes(y.add_(1).mul_(0.5), layout, color, dither=True), sound, following)
 
 
-def picture(planes: Planes, source: VideoSpec, multiple: int) -> Tensor:
+def picture(planes: Planes, source: VideoSpec, output: VideoSpec, multiple: int) -> Tensor:
     """Return the frame as networks take it: RGB (1, 3, H, W) in [-1, 1], continued to multiples of `multiple`."""
-    if usable(planes[0]):
+    if usable(planes[0]) and shown(source, output) is source:
         from gtasr_video.ops.kernels.planes import picture_from_planes
 
-        return picture_from_planes(planes, source.layout, source.color, multiple)
-    return _pad(yuv_to_rgb(planes, source.layout, source.color).mul_(2).sub_(1), multiple)
+        return picture_from_planes(planes[:3], source.layout, source.color, multiple)
+    rgb = yuv_to_rgb(planes, source.layout, source.color).mul_(2).sub_(1)
+    return _pad(_upright(rgb, source, output), multiple)
+
+
+def shown(source: VideoSpec, output: VideoSpec) -> VideoSpec:
+    """Return what frames like `source` look like when they are enlarged.
+
+    Turned as players turn them, where players are not to turn `output`.
+    """
+    return source.upright() if source.is_turned and not output.is_turned else source
+
+
+def _upright(x: Tensor, source: VideoSpec, output: VideoSpec) -> Tensor:
+    return x if shown(source, output) is source else turned(x, source.rotation, mirrored=source.mirrored)
+
+
+def _alpha(planes: Planes, source: VideoSpec, output: VideoSpec, scale: int) -> Tensor:
+    """Return the plane of alpha: enlarged bicubically, as no network here has ever seen any."""
+    alpha = alpha_of(planes, source.layout)
+    if alpha is None:
+        alpha = torch.ones_like(planes[0], dtype=torch.float32)[None, None]
+    return alpha_plane(resize.enlarge(_upright(alpha, source, output), scale), output.layout)
 
 
 def padded_size(source: VideoSpec, multiple: int) -> tuple[int, int]:
-    """Return (height, width) of `picture`."""
+    """Return (height, width) of pictures like `source` continued to multiples of `multiple`."""
     return source.height + -source.height % multiple, source.width + -source.width % multiple
 
 

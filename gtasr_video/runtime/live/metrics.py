@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -12,6 +13,8 @@ from gtasr_video.runtime.live.status import LiveMonitor
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
+
+log = logging.getLogger("gtasr_video")
 
 PREFIX = "gtasr_video"
 # Upper bounds of the latency's classes, in seconds: from a fraction of a frame's duration to what nobody waits for.
@@ -41,6 +44,7 @@ def serving(monitor: LiveMonitor, address: str | None) -> Iterator[int | None]:
     except OSError as error:
         raise UsageError(f"--metrics {address}: cannot listen there ({error.strerror or error})") from error
     try:
+        log.info("metrics: http://%s:%d/metrics", host, server.server_port)
         yield server.server_port
     finally:
         server.shutdown()

@@ -1,0 +1,172 @@
+"""Addresses of streams: what each kind may open, and how much of one may be shown."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from gtasr_video.errors import UsageError
+
+HIDDEN: Final = "***"
+LOOPBACK: Final = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """What may be done with addresses of one kind.
+
+    protocols   FFmpeg's protocols that opening one may use, and no others, whatever a server or a playlist says
+    demuxer     how its bytes are read where FFmpeg's protocol brings bytes; None recognises them
+    muxer       what it is sent; None where nothing can be sent to it
+    listens     whether we can wait there for one who sends
+    keyed       whether what follows the first part of its path is a key
+    """
+
+    protocols: str
+    demuxer: str | None = None
+    muxer: str | None = None
+    listens: bool = False
+    keyed: bool = False
+
+
+SCHEMES: Final = {
+    "rtmp": Scheme("rtmp,tcp", "flv", "flv", listens=True, keyed=True),
+    "rtmps": Scheme("rtmps,tls,tcp", "flv", "flv", keyed=True),
+    "rtsp": Scheme("rtp,udp,tcp", None, "rtsp", listens=True),
+    "rtsps": Scheme("rtp,udp,tcp,tls", None, "rtsp"),
+    "srt": Scheme("srt", "mpegts", "mpegts", listens=True),
+    "udp": Scheme("udp", "mpegts", "mpegts"),
+    "tcp": Scheme("tcp", None, "mpegts", listens=True),
+    # A server may send us from http to https, never back.
+    "http": Scheme("http,https,tls,tcp"),
+    "https": Scheme("https,tls,tcp"),
+}
+# Parameters that say how to connect, and can be shown; all others may be a password or a token.
+_OPEN_PARAMETERS: Final = {
+    *("mode", "latency", "rcvlatency", "peerlatency", "pkt_size", "timeout", "listen", "fifo_size", "buffer_size"),
+    *("ttl", "localaddr", "localport", "overrun_nonfatal", "maxbw", "transtype"),
+}
+_ANY: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]*[^\s'\"<>.,;:)\]]")
+# Names that stand for "every interface of this machine" would be opened to everyone by saying nothing.
+_UNSAID_HOSTS: Final = ("", "@")
+
+
+class Address:
+    """A checked address; `text` holds its secrets, ``str()`` hides them.
+
+    Raises UsageError, without repeating the address, if it is not one that can be used here.
+
+    Example::
+
+        >>> str(Address("rtmp://live.example/app/abcd-1234"))
+        'rtmp://live.example/app/***'
+    """
+
+    def __init__(self, text: str) -> None:
+        self.name, separator, _ = text.partition("://")
+        self.name = self.name.lower()
+        if not separator or self.name not in SCHEMES:
+            known = ", ".join(f"{name}://" for name in SCHEMES)
+            raise UsageError(f"addresses that begin with {self.name}:// cannot be used; there are {known}")
+        self.scheme = SCHEMES[self.name]
+        self.text = text
+        try:
+            self._parts = urlsplit(text)
+            self.port = self._parts.port
+        except ValueError as error:
+            raise UsageError(f"the {self.name}:// address is not well formed") from error
+        if any(character.isspace() or not character.isprintable() for character in text):
+            raise UsageError(f"the {self.name}:// address holds spaces or control characters")
+
+    @property
+    def host(self) -> str:
+        """The host, "" where the address does not say one."""
+        return self._parts.hostname or ""
+
+    @property
+    def path(self) -> str:
+        """The path, with its slash."""
+        return self._parts.path
+
+    @property
+    def key(self) -> str:
+        """What follows the first part of the path where that is a key, else ""."""
+        return self.path.lstrip("/").partition("/")[2] if self.scheme.keyed else ""
+
+    @property
+    def is_playlist(self) -> bool:
+        """Whether it leads to an HLS playlist."""
+        return self.name in ("http", "https") and self.path.lower().endswith(".m3u8")
+
+    @property
+    def is_remuxed(self) -> bool:
+        """Whether FFmpeg makes packets of it, not bytes of some format."""
+        return self.is_playlist or self.name.startswith("rtsp")
+
+    @property
+    def listening(self) -> bool:
+        """Whether the address itself says that we wait for one who connects."""
+        query = dict(parse_qsl(self._parts.query))
+        return query.get("mode") == "listener" or query.get("listen", "0") not in ("0", "")
+
+    def on_this_machine(self) -> str:
+        """Return the address for waiting there: on loopback unless it names a host."""
+        parts = self._parts
+        if parts.netloc.rpartition("@")[2].partition(":")[0] not in _UNSAID_HOSTS:
+            return self.text
+        port = "" if self.port is None else f":{self.port}"
+        return parts._replace(netloc=f"{LOOPBACK}{port}").geturl()
+
+    @cached_property
+    def secrets(self) -> tuple[str, ...]:
+        """The parts that must never be seen, the longest first."""
+        parts = self._parts
+        pairs = [part.partition("=") for part in parts.query.split("&")]
+        values = [value if equals else name for name, equals, value in pairs if name not in _OPEN_PARAMETERS]
+        values += [unquote(value) for value in values]
+        last = self.key.rpartition("/")[2]
+        found = {self.key, last, parts.password or "", parts.username or "", parts.fragment, *values}
+        return tuple(sorted((secret for secret in found if secret), key=len, reverse=True))
+
+    def __str__(self) -> str:
+        return mask(self.text)
+
+    def __repr__(self) -> str:
+        return f"Address('{self}')"
+
+    def hide(self, text: str) -> str:
+        """Return `text`, such as a message of FFmpeg, without the secrets of this or any other address in it."""
+        text = mask(text)
+        for secret in self.secrets:
+            # Short ones would blot out parts of words; they are hidden where they stand alone.
+            pattern = re.escape(secret) if len(secret) > 5 else rf"(?<!\w){re.escape(secret)}(?!\w)"
+            text = re.sub(pattern, HIDDEN, text)
+        return text
+
+
+def mask(text: str) -> str:
+    """Return `text` with the secrets of every address in it hidden: user, password, stream key, parameters."""
+    return _ANY.sub(lambda found: _masked(found.group()), text)
+
+
+def _masked(address: str) -> str:
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return f"{address.partition('://')[0]}://{HIDDEN}"
+    host = parts.netloc.rpartition("@")
+    netloc = f"{HIDDEN}@{host[2]}" if host[1] and host[0] else host[2]
+    path = parts.path
+    if parts.scheme.lower().startswith("rtmp"):
+        first, *rest = path.lstrip("/").split("/")
+        path = f"/{first}/{HIDDEN}" if any(rest) else path
+    query = "&".join(_parameter(part) for part in parts.query.split("&")) if parts.query else ""
+    return parts._replace(netloc=netloc, path=path, query=query, fragment=HIDDEN if parts.fragment else "").geturl()
+
+
+def _parameter(text: str) -> str:
+    name, equals, _ = text.partition("=")
+    return text if name in _OPEN_PARAMETERS else f"{name}{equals}{HIDDEN}" if equals else HIDDEN

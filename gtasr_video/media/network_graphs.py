@@ -1,0 +1,59 @@
+"""What the ffmpeg programs at both ends are asked to do, built with ffmpeg-python."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from gtasr_video.media.address import Address
+from gtasr_video.media.stream_config import StreamConfig
+
+# FFmpeg means to wait for ever, and this version mistakes its own default for an error.
+_LONG_S: Final = 10**6
+
+
+def source_graph(address: Address, config: StreamConfig, *, listen: bool) -> Any:
+    """Return the graph that writes what comes from `address` to ``pipe:1``.
+
+    Where FFmpeg's protocol brings bytes of a format they are passed on untouched, times and all. RTSP and HLS have no
+    such bytes; their packets are put into NUT, without being decoded.
+    """
+    import ffmpeg
+
+    url, options = _listening(address) if listen else (address.text, {})
+    if address.name == "udp":
+        url = address.on_this_machine()
+    options = {"protocol_whitelist": address.scheme.protocols, **options}
+    if not address.is_remuxed:
+        stream = ffmpeg.input(url, f="data", **options)["0"]
+        return ffmpeg.output(stream, "pipe:1", c="copy", f="data", flush_packets=1)
+    if address.name.startswith("rtsp"):
+        options |= {"f": "rtsp", "rtsp_transport": config.rtsp_transport}
+    else:
+        options |= {"f": "hls", "protocol_whitelist": f"{address.scheme.protocols},crypto"}
+    stream = ffmpeg.input(url, analyzeduration=1_500_000, fpsprobesize=0, **options)
+    nut = {"f": "nut", "syncpoints": "none", "strict": "experimental", "max_interleave_delta": 500_000}
+    return ffmpeg.output(stream["v:0"], stream["a?"], "pipe:1", c="copy", flush_packets=1, **nut)
+
+
+def _listening(address: Address) -> tuple[str, dict[str, Any]]:
+    """Return the address to wait at, and the options that make FFmpeg wait."""
+    url = address.on_this_machine()
+    if address.name == "rtmp":
+        return url, {"listen": 1}
+    if address.name == "rtsp":
+        return url, {"rtsp_flags": "listen", "listen_timeout": _LONG_S}
+    if address.listening:
+        return url, {}
+    parameter = "mode=listener" if address.name == "srt" else "listen=1"
+    return f"{url}{'&' if '?' in url else '?'}{parameter}", {}
+
+
+def sink_graph(url: str, muxer: str, options: dict[str, Any]) -> Any:
+    """Return the graph that sends the MPEG-TS of ``pipe:0`` to `url`, without decoding it, and says how far it is."""
+    import ffmpeg
+
+    stream = ffmpeg.input("pipe:0", f="mpegts", analyzeduration=500_000, fpsprobesize=0)
+    out = ffmpeg.output(
+        stream["v:0"], stream["a?"], url, f=muxer, c="copy", max_interleave_delta=1_000_000, flush_packets=1, **options
+    )
+    return out.global_args("-progress", "pipe:1", "-stats_period", "0.5")

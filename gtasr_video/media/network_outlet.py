@@ -1,0 +1,86 @@
+"""Receivers over the network, any number of them: encoded and packed once, sent to each at its own pace."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+from gtasr_video.errors import OutputError
+from gtasr_video.frames import Vitals
+from gtasr_video.media.codecs import Container
+from gtasr_video.media.receivers import Receiver
+from gtasr_video.media.send_queue import Chunk
+from gtasr_video.media.sender import Sender
+
+# A stream that a receiver can join at each key picture: tables come again there, and each packet is on its way at once.
+_OPTIONS: Final = {"pes_payload_size": "0", "muxdelay": "0", "muxpreload": "0", "mpegts_copyts": "1"}
+
+
+class NetworkOutlet:
+    """Packs what is written as MPEG-TS, and gives each packet to all of `receivers` without waiting for any.
+
+    patience_s  if no receiver has been reached after so many seconds, the output has failed; None: never
+    """
+
+    closed = False
+
+    def __init__(self, receivers: Sequence[Receiver], *, patience_s: float | None) -> None:
+        codecs = min((receiver.codecs for receiver in receivers), key=len)
+        self.form = Container("mpegts", codecs, options=_OPTIONS)
+        self.name = ", ".join(receiver.name for receiver in receivers)
+        self.sound_taken = frozenset.intersection(*(receiver.sound for receiver in receivers))
+        self.needs_sound = any(receiver.needs_sound for receiver in receivers)
+        self._receivers, self._patience_s = receivers, patience_s
+        self._senders: list[Sender] = []
+        self._parts: list[bytes] = []
+        self._began = time.monotonic()
+
+    def open(self) -> NetworkOutlet:
+        """Start the programs, and return what takes the bytes."""
+        self._senders = [Sender(receiver.name, receiver.start) for receiver in self._receivers]
+        return self
+
+    def write(self, data: bytes) -> int:
+        """Take the next bytes of a packet."""
+        self._parts.append(data)
+        return len(data)
+
+    def sent(self, seconds: float, *, key: bool, pictures: int) -> None:
+        """Pass on the packet whose bytes have come. Raises OutputError if nobody was ever reached."""
+        chunk = Chunk(b"".join(self._parts), key, pictures, seconds)
+        self._parts.clear()
+        for sender in self._senders:
+            sender.queue.put(chunk)
+        waited = time.monotonic() - self._began
+        if self._patience_s and waited > self._patience_s and not any(s.was_connected for s in self._senders):
+            reasons = "; ".join(f"{s.name}: {s.reason or 'no answer'}" for s in self._senders)
+            raise OutputError(f"nobody could be reached for {self._patience_s:g} s ({reasons})")
+
+    def commit(self) -> None:
+        """Send what waits, and end the programs."""
+        for sender in self._senders:
+            sender.queue.end()
+        for sender in self._senders:
+            sender.finish()
+
+    def discard(self) -> None:
+        """End the programs now."""
+        for sender in self._senders:
+            sender.stop()
+
+    def error(self, error: Exception, what: str) -> OutputError:
+        """Return `error` as one line."""
+        return OutputError(f"{self.name}: {what} ({getattr(error, 'strerror', None) or error})")
+
+    def vitals(self) -> Vitals:
+        """Return what the receivers have cost so far, and what waits for each."""
+        return Vitals(
+            reconnects=sum(sender.reconnects for sender in self._senders),
+            dropped=sum(sender.queue.dropped for sender in self._senders),
+            queues={f"output {number}": len(sender.queue) for number, sender in enumerate(self._senders, 1)},
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """Return how it went with each receiver so far."""
+        return {"outputs": [sender.facts() for sender in self._senders]}

@@ -1,0 +1,163 @@
+"""One receiver: an ffmpeg program that sends, its queue, and a thread that watches over both."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from gtasr_video.media.back_off import BackOff
+from gtasr_video.media.byteflow import Outflow
+from gtasr_video.media.child import Child
+from gtasr_video.media.send_queue import Chunk, SendQueue
+
+log = logging.getLogger("gtasr_video")
+
+# Seconds a program may take to get on with what it was given, and to finish at the end.
+STALL_S: Final = 10.0
+FINISH_S: Final = 10.0
+_TICK_S: Final = 0.25
+_PROGRESS: Final = re.compile(rb"out_time_us=(\d+)")
+
+
+class Sender:
+    """Sends chunks through the program that `start` gives, and through another when that one ends or stands still.
+
+    name          the receiver, without secrets
+    reconnects    how often another program had to be started after one that had sent something
+    stalls        how often one was ended because it stood still
+    reason        why the last one ended
+    """
+
+    def __init__(self, name: str, start: Callable[[], Child]) -> None:
+        self.name, self._start = name, start
+        self.queue = SendQueue()
+        self.reconnects = self.stalls = self.bytes = 0
+        self.connected = self.was_connected = False
+        self.reason = ""
+        self._ended = threading.Event()
+        self._flow: Outflow | None = None
+        self._back_off = BackOff()
+        self._thread = threading.Thread(target=self._run, name=f"send to {name}", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            self._send_through(self._start())
+            if self._ended.is_set() or self.queue.ended:
+                return
+            log.warning("%s: %s; trying again", self.name, self.reason or "the connection ended")
+            self.reconnects += self.connected
+            self.connected = False
+            self._ended.wait(self._back_off.next_s())
+            self.queue.restart()
+
+    def _send_through(self, child: Child) -> None:
+        """Send until the end, or until `child` ends, fails or stands still."""
+        watch = _Progress(child, STALL_S)
+        flow = self._flow = Outflow(child.fd)
+        try:
+            while not self._ended.is_set():
+                chunk = self.queue.get(_TICK_S)
+                if chunk is None and self.queue.ended:
+                    flow.close()
+                    self._finish(child, watch)
+                    return
+                if not self._send(chunk, flow, watch) or child.code is not None:
+                    break
+            self.reason = f"stood still for {STALL_S:g} s" if watch.stalled else child.reason()
+            self.stalls += watch.stalled
+        finally:
+            flow.close()
+            child.end()
+
+    def _send(self, chunk: Chunk | None, flow: Outflow, watch: _Progress) -> bool:
+        """Write `chunk` and look after the program; returns whether all is well."""
+        try:
+            if chunk is not None:
+                flow.write(chunk.data, watch.tick)
+                self.bytes += len(chunk.data)
+                watch.given()
+            watch.tick()
+        except BrokenPipeError:
+            return False
+        if watch.moves and not self.connected:
+            self.connected = self.was_connected = True
+            self._back_off.reset()
+            log.info("%s: connected", self.name)
+        return True
+
+    def _finish(self, child: Child, watch: _Progress) -> None:
+        """Let the program send the rest, for as long as that makes sense."""
+        child.close_input()
+        if child.wait(FINISH_S) is None:
+            self.reason = "did not finish in time"
+            log.warning("%s: %s", self.name, self.reason)
+        elif child.code and watch.given_something:
+            self.reason = child.reason() or f"ended with code {child.code}"
+            log.warning("%s: %s", self.name, self.reason)
+        watch.read()
+        self.connected = self.connected or watch.moves
+
+    def finish(self) -> None:
+        """Send what waits, and end; takes no longer than a receiver that stands still deserves."""
+        self.queue.end()
+        self._thread.join(FINISH_S)
+        self.stop()
+
+    def stop(self) -> None:
+        """End now; what waits is given up."""
+        self._ended.set()
+        self.queue.end(empty=True)
+        if self._flow is not None:
+            self._flow.stop()
+        self._thread.join()
+
+    def facts(self) -> dict[str, Any]:
+        """Return how it went so far, as plain JSON-able values."""
+        return {
+            "to": self.name,
+            "connected": self.connected,
+            "bytes": self.bytes,
+            "dropped": self.queue.dropped,
+            "reconnects": self.reconnects,
+            "stalls": self.stalls,
+            "reason": self.reason,
+        }
+
+
+class _Progress:
+    """What a program says of how far it has come: `tick` raises BrokenPipeError if it stands still for too long."""
+
+    def __init__(self, child: Child, stall_s: float) -> None:
+        self.stalled = self.moves = self.given_something = False
+        self._fd, self._stall_s = child.progress_fd, stall_s
+        self._reached = 0
+        self._since = time.monotonic()
+        self._owed = False
+
+    def given(self) -> None:
+        """Take note that it has been given something to do."""
+        self.given_something = True
+        if not self._owed:
+            self._owed, self._since = True, time.monotonic()
+
+    def tick(self) -> None:
+        """Look whether it has got on."""
+        self.read()
+        if self._owed and time.monotonic() - self._since > self._stall_s:
+            self.stalled = True
+            raise BrokenPipeError
+
+    def read(self) -> None:
+        """Read what it has said."""
+        with contextlib.suppress(BlockingIOError, OSError):
+            while data := os.read(self._fd, 1 << 16):
+                found = _PROGRESS.findall(data)
+                if found and int(found[-1]) != self._reached:
+                    self._reached, self._owed, self.moves = int(found[-1]), False, True

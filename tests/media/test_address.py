@@ -1,0 +1,93 @@
+"""Addresses: what is refused, where we wait, and that no secret is ever seen."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from gtasr_video.errors import UsageError
+from gtasr_video.media.address import Address, mask
+from gtasr_video.media.back_off import BackOff
+
+SECRETS = [
+    ("rtmp://live.example/app/KEYKEY", "rtmp://live.example/app/***"),
+    ("rtmps://live.example:443/app/KEYKEY?token=KEYKEY", "rtmps://live.example:443/app/***?token=***"),
+    ("rtmp://KEYKEY:KEYKEY@live.example/app/a/KEYKEY", "rtmp://***@live.example/app/***"),
+    ("rtsp://camera:KEYKEY@10.0.0.5:554/stream1", "rtsp://***@10.0.0.5:554/stream1"),
+    (
+        "srt://h:9000?mode=caller&passphrase=KEYKEY&streamid=KEYKEY",
+        "srt://h:9000?mode=caller&passphrase=***&streamid=***",
+    ),
+    ("https://h/live/list.m3u8?KEYKEY", "https://h/live/list.m3u8?***"),
+    ("http://h/a.ts#KEYKEY", "http://h/a.ts#***"),
+]
+
+
+@pytest.mark.parametrize(("text", "shown"), SECRETS)
+def test_secrets_are_never_shown(text: str, shown: str) -> None:
+    address = Address(text)
+    assert str(address) == shown
+    assert "KEYKEY" not in repr(address)
+    assert "KEYKEY" not in address.hide(
+        f"[out @ 0x1] Error opening {text}: refused; KEYKEY is not known, nor 'KEYKEY'."
+    )
+    assert mask(f"to {text} and {text}, and on") == f"to {shown} and {shown}, and on"
+
+
+def test_short_secrets_hide_no_words() -> None:
+    hidden = Address("rtmp://h/app/on").hide("Connection to on failed on port 1935")
+    assert hidden == "Connection to *** failed *** port 1935"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "file:///etc/passwd",
+        "concat://a",
+        "ftp://h/x",
+        "data://x",
+        "rtmp:/h/x",
+        "rtmp://h:port/KEY",
+        "rtmp://h/a b",
+        "tcp://[h",
+    ],
+)
+def test_what_cannot_be_used_is_refused_without_repeating_it(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Address(text)
+    assert "KEY" not in str(caught.value)
+    assert "passwd" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "bound"),
+    [
+        ("rtmp://:1935/app/key", "rtmp://127.0.0.1:1935/app/key"),
+        ("srt://:9000?mode=listener", "srt://127.0.0.1:9000?mode=listener"),
+        ("udp://@:1234", "udp://127.0.0.1:1234"),
+        ("rtmp://0.0.0.0:1935/app/key", "rtmp://0.0.0.0:1935/app/key"),
+        ("tcp://10.0.0.1:9000", "tcp://10.0.0.1:9000"),
+        ("udp://[::1]:1234", "udp://[::1]:1234"),
+    ],
+)
+def test_we_wait_on_loopback_unless_told_otherwise(text: str, bound: str) -> None:
+    assert Address(text).on_this_machine() == bound
+
+
+def test_what_an_address_may_open_is_limited_to_its_kind() -> None:
+    assert Address("https://h/x").scheme.protocols == "https,tls,tcp"
+    for text, _ in SECRETS:
+        protocols = Address(text).scheme.protocols.split(",")
+        assert not {"file", "pipe", "fd", "concat", "subfile", "data", "async", "cache"} & set(protocols)
+
+
+def test_waits_grow_and_differ() -> None:
+    wait = BackOff(random.Random(3))
+    waits = [wait.next_s() for _ in range(20)]
+    assert all(
+        0.5 * full <= got <= 1.5 * full for full, got in zip([0.25, 0.5, 1, 2, 4, 8, *[10] * 14], waits, strict=True)
+    )
+    assert len(set(waits[6:])) == 14
+    wait.reset()
+    assert wait.next_s() <= 0.375

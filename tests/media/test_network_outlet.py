@@ -1,0 +1,212 @@
+"""Receivers on loopback, real ones: what they get, and that none can hold up the picture or another."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+
+from gtasr_video.errors import OutputError, UsageError
+from gtasr_video.media import sender
+from gtasr_video.media.encoding import Encoding
+from gtasr_video.media.network_outlet import NetworkOutlet
+from gtasr_video.media.pipe_source import FileSource
+from gtasr_video.media.receivers import receiver
+from gtasr_video.media.stream_reader import StreamReader
+from gtasr_video.media.stream_writer import StreamWriter
+from gtasr_video.runtime.live.session import run
+from gtasr_video.runtime.upscaler import Upscaler
+from tests import clips, fakes
+from tests.media import peers
+from tests.media.test_network_source import FRAMES, clip, nobody_is_left
+
+__all__ = ["clip", "nobody_is_left"]
+
+
+def send(source: Path, *names: str | Path, paced: bool = False, patience_s: float | None = 20) -> Any:
+    """Send `source`, twice as large, to all receivers, and return the report."""
+    outlet = NetworkOutlet([receiver(str(name), segments=0, overwrite=False) for name in names], patience_s=patience_s)
+    with (
+        StreamReader(FileSource(source)) as reader,
+        StreamWriter(outlet, reader.spec.scaled(2), Encoding(crf=10), sound=reader.sound, live=True) as writer,
+    ):
+        return run(reader, [Upscaler(fakes.Nearest(2))], writer, paced=paced)
+
+
+@contextmanager
+def player(url: str, to: Path, *options: str, wait_s: float = 15) -> Iterator[Path]:
+    """ffmpeg that records what it gets at `url` into `to`, tried until it gets something; the block ends with it."""
+    command = [
+        peers.program(),
+        "-v",
+        "error",
+        "-nostdin",
+        "-y",
+        "-analyzeduration",
+        "200000",
+        *options,
+        "-i",
+        url,
+        "-c",
+        "copy",
+        str(to),
+    ]
+    ended = threading.Event()
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        running = [process]
+
+        def again() -> None:
+            while running[0].wait() and not ended.is_set():
+                running[0] = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+
+        thread = threading.Thread(target=again)
+        thread.start()
+        try:
+            yield to
+            thread.join(wait_s)
+        finally:
+            ended.set()
+            running[0].kill()
+            thread.join()
+
+
+def numbers(path: Path | str) -> list[int]:
+    import torch
+
+    with av.open(str(path)) as container:
+        frames = container.decode(container.streams.video[0])
+        return [clips.frame_number(torch.from_numpy(frame.to_ndarray(format="gray"))) for frame in frames]
+
+
+def starts(path: Path | str) -> tuple[Fraction, Fraction]:
+    """Return when picture and sound begin."""
+    with av.open(str(path)) as container:
+        streams = (container.streams.video[0], container.streams.audio[0])
+        first = [next(p for p in container.demux(s) if p.pts is not None) for s in streams]
+        return first[0].pts * first[0].time_base, first[1].pts * first[1].time_base
+
+
+RECEIVERS = {
+    "rtmp": ("rtmp://127.0.0.1:{port}/app/secret", "flv", ["-listen", "1"]),
+    "srt": ("srt://127.0.0.1:{port}", "ts", []),
+    "tcp": ("tcp://127.0.0.1:{port}", "ts", []),
+    "udp": ("udp://127.0.0.1:{port}", "ts", ["-timeout", "1500000"]),
+}
+
+
+@pytest.mark.parametrize("kind", RECEIVERS)
+def test_receivers_get_every_frame_and_the_sound(kind: str, clip: Path, tmp_path: Path) -> None:
+    url, suffix, options = RECEIVERS[kind]
+    url = url.format(port=peers.free_port(socket.SOCK_DGRAM if kind in ("srt", "udp") else socket.SOCK_STREAM))
+    heard = {"srt": f"{url}?mode=listener", "tcp": f"{url}?listen=1"}.get(kind, url)
+    with player(heard, tmp_path / f"got.{suffix}", *options) as got:
+        report = send(clip, url, paced=kind in ("udp", "srt"))
+    found = numbers(got)
+    assert found == list(range(found[0], found[0] + len(found)))
+    # Both ends of SRT give up at once what is on its way when one of them closes.
+    assert found[-1] >= (FRAMES - 10 if kind == "srt" else FRAMES - 1)
+    assert found[0] == 0 if kind in ("rtmp", "tcp") else found[0] < FRAMES - 10
+    (fact,) = report.output["outputs"]
+    assert fact["connected"]
+    assert "secret" not in report.to_json()
+    if kind in ("rtmp", "tcp"):
+        picture, sound = starts(got)
+        assert abs(picture - sound - (starts(clip)[0] - starts(clip)[1])) < Fraction(40, 1000)
+
+
+@pytest.mark.parametrize("name", ["live.m3u8", "live.mpd"])
+def test_lists_are_whole_and_name_only_what_is_there(name: str, tmp_path: Path) -> None:
+    source = clips.make_clip(tmp_path / "in.mp4", frames=130, bframes=0, sound=[clips.Sound()])
+    target = tmp_path / "out" / name
+    send(source, target)
+    # The program reads both kinds of list; PyAV is built without DASH.
+    subprocess.run(
+        [peers.program(), "-v", "error", "-i", str(target), "-c", "copy", str(tmp_path / "all.mkv")], check=True
+    )
+    assert numbers(tmp_path / "all.mkv") == list(range(130))
+    names = {path.name for path in target.parent.iterdir()}
+    assert not any(name.endswith(".tmp") for name in names)
+    text = target.read_text()
+    if name.endswith(".m3u8"):
+        assert {line for line in text.splitlines() if line and not line.startswith("#")} == names - {name}
+        assert text.endswith("#EXT-X-ENDLIST\n")
+        assert "DISCONTINUITY" not in text
+    with pytest.raises(OutputError, match="exists; use -y"):
+        receiver(str(target), segments=0, overwrite=False)
+
+
+@contextmanager
+def deaf_server() -> Iterator[int]:
+    """A server that accepts and never reads or answers; gives its port."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        kept: list[socket.socket] = []
+
+        def accept() -> None:
+            while True:
+                try:
+                    kept.append(server.accept()[0])
+                except OSError:
+                    return
+
+        thread = threading.Thread(target=accept)
+        thread.start()
+        try:
+            yield server.getsockname()[1]
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            for one in kept:
+                one.close()
+
+
+def test_a_receiver_that_never_answers_holds_up_nobody(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sender, "STALL_S", 1.5)
+    monkeypatch.setattr(sender, "FINISH_S", 5.0)
+    target = tmp_path / "out" / "live.m3u8"
+    with deaf_server() as port:
+        report = send(
+            clip, f"rtmp://127.0.0.1:{port}/app/secret", target, f"tcp://127.0.0.1:{peers.free_port()}", paced=True
+        )
+    assert numbers(target) == list(range(FRAMES))
+    deaf, listed, nobody = report.output["outputs"]
+    assert deaf["stalls"] >= 1 or deaf["reason"] == "did not finish in time"
+    assert not deaf["connected"]
+    assert listed["dropped"] == 0
+    assert "refused" in nobody["reason"]
+
+
+def test_key_pictures_of_more_than_a_megabyte(tmp_path: Path) -> None:
+    source = fakes.noise(tmp_path / "in.mkv", 4, fakes.spec(1024, 576))
+    url = f"rtmp://127.0.0.1:{peers.free_port()}/app/key"
+    with player(url, tmp_path / "got.flv", "-listen", "1") as got:
+        outlet = NetworkOutlet([receiver(url, segments=0, overwrite=False)], patience_s=20)
+        with (
+            StreamReader(FileSource(source)) as reader,
+            StreamWriter(outlet, reader.spec.scaled(2), Encoding(crf=0), sound=reader.sound, live=True) as writer,
+        ):
+            run(reader, [Upscaler(fakes.Nearest(2))], writer)
+    with av.open(str(got)) as container:
+        sizes = [packet.size for packet in container.demux(container.streams.video[0])]
+    assert max(sizes) > 1 << 20
+    # A receiver that is sent the end at once loses what it has not read yet.
+    assert len([size for size in sizes if size]) >= 2
+
+
+def test_nobody_there_fails_in_time_and_hides_the_key(clip: Path) -> None:
+    with pytest.raises(OutputError, match=r"nobody could be reached .*/app/\*\*\*: .*refused") as caught:
+        send(clip, f"rtmp://127.0.0.1:{peers.free_port()}/app/secret", paced=True, patience_s=1.0)
+    assert "secret" not in str(caught.value)
+    with pytest.raises(UsageError, match="nothing can be sent to http://"):
+        receiver("http://127.0.0.1/x", segments=0, overwrite=False)
+    with pytest.raises(UsageError, match="neither an address nor"):
+        receiver("archive.mkv", segments=0, overwrite=False)

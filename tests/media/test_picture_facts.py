@@ -1,0 +1,202 @@
+"""What belongs to the picture comes along: transparency, mastering metadata, rotation, depth."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from gtasr_video.errors import UsageError, describe
+from gtasr_video.frames import Frame, HdrMetadata
+from gtasr_video.media import Encoding, Reader, Writer
+from gtasr_video.media.hdr import dolby_profile, has_no_base
+from gtasr_video.runtime.upscaler import Upscaler
+from tests.clips import Picture, frame_number, make_clip
+from tests.fakes import Nearest
+from tests.media.test_writer import seen
+
+
+def through(
+    source: Path, target: Path, encoding: Encoding | None = None, *, scale: int = 1, upright: bool = False, **more: Any
+) -> dict[str, Any]:
+    """Send `source` through a network that repeats pixels; return the writer's facts."""
+    upscaler = Upscaler(Nearest(scale), device="cpu")
+    with Reader(source) as reader:
+        wanted = reader.spec.scaled(scale)
+        with Writer(target, wanted.upright() if upright else wanted, encoding, source=reader, **more) as writer:
+            for frame in upscaler(reader, output=writer.spec):
+                writer.write(frame)
+    return writer.facts()
+
+
+def planes(path: Path) -> list[Frame]:
+    with Reader(path) as reader:
+        return list(reader)
+
+
+# --- transparency ---------------------------------------------------------------------------------------------------
+
+
+def see_through(path: Path, codec: str, pix_fmt: str, **options: str) -> Path:
+    """A clip whose alpha rises from left to right and is clear in the upper half."""
+    with av.open(str(path), "w") as output:
+        stream: Any = output.add_stream(codec, rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, pix_fmt
+        for number in range(3):
+            picture = np.empty((48, 64, 4), np.uint8)
+            picture[..., :3] = 40 + 50 * number
+            picture[..., 3] = np.arange(64) * 4
+            picture[:24, :, 3] = 0
+            frame = av.VideoFrame.from_ndarray(picture, "rgba").reformat(format=pix_fmt, threads=1)
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pix_fmt", "target", "into"),
+    [
+        ("a.mov", "prores_ks", "yuva444p10le", "b.mov", "prores"),
+        ("a.webm", "libvpx-vp9", "yuva420p", "b.webm", "vp9"),
+        ("a.webm", "libvpx-vp9", "yuva420p", "b.mkv", "ffv1"),
+        ("a.mov", "qtrle", "argb", "b.mkv", "ffv1"),
+        ("a.mov", "png", "rgba", "b.mov", "prores"),
+        ("a.mkv", "ffv1", "yuva422p10le", "b.mkv", "ffv1"),
+    ],
+)
+def test_transparency_is_enlarged_with_the_picture(
+    tmp_path: Path, name: str, codec: str, pix_fmt: str, target: str, into: str
+) -> None:
+    options = {"profile": "4444"} if codec == "prores_ks" else {"crf": "4", "b": "0"} if "vp9" in codec else {}
+    source = see_through(tmp_path / name, codec, pix_fmt, **options)
+    through(source, tmp_path / target, Encoding(codec=into, crf=4 if into == "vp9" else None), scale=2)
+    before, after = planes(source), planes(tmp_path / target)
+    assert len(after) == len(before) == 3
+    with Reader(tmp_path / target) as reader:
+        assert reader.spec.layout.alpha
+        top = (1 << reader.spec.layout.bits) - 1
+    alpha = after[0].planes[3].to(torch.int32) / top
+    assert alpha.shape == (96, 128)
+    assert alpha[:44].max() < 0.02
+    ramp = torch.arange(128) / 2 * 4 / 255
+    assert (alpha[60:] - ramp).abs().max() < 0.05
+
+
+def test_transparency_a_codec_cannot_hold_is_refused_with_ways_out(tmp_path: Path) -> None:
+    source = see_through(tmp_path / "in.mkv", "ffv1", "yuva420p")
+    with pytest.raises(UsageError) as caught:
+        through(source, tmp_path / "out.mp4")
+    line = describe(caught.value)
+    assert "h264 in mp4 cannot hold" in line
+    assert "--codec prores in .mov" in line
+    assert "--codec vp9 in .webm" in line
+    assert not (tmp_path / "out.mp4").exists()
+    facts = through(source, tmp_path / "out.mp4", drop_unsupported=True)
+    assert "h264 in mp4 cannot hold transparency; it was left out" in facts["warnings"]
+
+
+# --- light ----------------------------------------------------------------------------------------------------------
+
+MASTERED = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
+CORNERS = [Fraction(n, 50_000) for n in (34000, 16000, 13250, 34500, 7500, 3000, 15635, 16450)]
+HDR = HdrMetadata((*CORNERS, Fraction(50, 10_000), Fraction(1000)), (1000, 400))
+
+
+def bright(path: Path, transfer: int) -> Path:
+    params = f"log-level=none:master-display={MASTERED}:max-cll=1000,400:bframes=0"
+    said = Picture(9, False, 9, transfer, "topleft", options={"x265-params": params})
+    return make_clip(path, codec="libx265", pix_fmt="yuv420p10le", picture=said, frames=4, size=(96, 64))
+
+
+@pytest.mark.parametrize(("target", "codec"), [("b.mp4", None), ("b.mkv", None), ("b.mp4", "h264"), ("b.webm", None)])
+@pytest.mark.parametrize("transfer", [16, 18])
+def test_pq_and_hlg_keep_ten_bits_and_their_metadata(
+    tmp_path: Path, target: str, codec: str | None, transfer: int
+) -> None:
+    facts = through(bright(tmp_path / "a.mp4", transfer), tmp_path / target, Encoding(codec=codec))
+    assert facts["codec"] == (codec or ("av1" if target == "b.webm" else "h265"))
+    with Reader(tmp_path / target) as reader:
+        spec = reader.spec
+    assert spec.layout.name == "yuv420p10le"
+    assert (spec.color.matrix, spec.color.primaries, spec.color.transfer) == ("bt2020", 9, transfer)
+    assert spec.color.chroma_siting == "topleft"
+    assert spec.hdr is not None and spec.hdr.display is not None and HDR.display is not None
+    assert spec.hdr.light == (1000, 400)
+    assert max(abs(a - b) / b for a, b in zip(spec.hdr.display, HDR.display, strict=True)) < Fraction(1, 200)
+    assert not facts["warnings"]
+
+
+def test_what_of_the_light_a_codec_cannot_carry_is_told(tmp_path: Path) -> None:
+    facts = through(bright(tmp_path / "a.mp4", 16), tmp_path / "b.mkv", Encoding(codec="vp9"))
+    assert any("8 of 10 bits" in line for line in facts["warnings"])
+    assert any("cannot carry mastering display" in line for line in facts["warnings"])
+
+
+def test_a_dolby_vision_layer_is_told(tmp_path: Path) -> None:
+    """A record as players look for it, put into the index of a plain HEVC file."""
+    source = make_clip(tmp_path / "a.mp4", codec="libx265", pix_fmt="yuv420p10le", frames=4, size=(96, 64))
+    data = bytearray(source.read_bytes())
+    record = b"\x00\x00\x00\x20dvvC" + bytes([1, 0, 0x10, 0x0D, 0x10]) + bytes(19)
+    start = data.index(b"hvcC") - 4
+    end = start + int.from_bytes(data[start : start + 4], "big")
+    for name in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"hev1"):
+        place = data.index(name) - 4
+        data[place : place + 4] = (int.from_bytes(data[place : place + 4], "big") + len(record)).to_bytes(4, "big")
+    data[end:end] = record
+    source.write_bytes(data)
+    with Reader(source) as reader:
+        assert any("Dolby Vision layer (profile 8), which is left out" in line for line in reader.warnings())
+
+
+def test_dolby_vision_without_a_base_is_told_apart() -> None:
+    record = "DOVI configuration record: version: 1.0, profile: {}, level: 6, rpu flag: 1, compatibility id: {}"
+    assert has_no_base(record.format(5, 0))
+    assert not has_no_base(record.format(8, 1))
+    assert dolby_profile("Video: hevc") is None
+
+
+# --- turned pictures ------------------------------------------------------------------------------------------------
+
+
+def shown(frame: Frame, rotation: int, mirrored: bool) -> torch.Tensor:
+    luma = frame.planes[0].float()
+    return torch.rot90(luma.flip(-1) if mirrored else luma, rotation // 90, (0, 1))
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv422p", "yuv444p"])
+@pytest.mark.parametrize(("rotation", "mirrored"), [(90, False), (180, False), (270, False), (0, True), (90, True)])
+def test_rotation_is_baked_in_where_asked_for(tmp_path: Path, pix_fmt: str, rotation: int, mirrored: bool) -> None:
+    plain = make_clip(tmp_path / "a.mkv", codec="ffv1", pix_fmt=pix_fmt, frames=2, size=(66, 48))
+    source = tmp_path / "turned.mkv"
+    with Reader(plain) as reader:
+        spec = replace(reader.spec, rotation=rotation, mirrored=mirrored, sample_aspect=Fraction(4, 3))
+        with Writer(source, spec, Encoding(codec="ffv1")) as writer:
+            for frame in reader:
+                writer.write(frame)
+    with Reader(source) as reader:
+        assert (reader.spec.rotation, reader.spec.mirrored) == (rotation, mirrored)
+        before = next(iter(reader))
+    through(source, tmp_path / "kept.mp4", Encoding(crf=0))
+    kept = seen(tmp_path / "kept.mp4")[2].spec
+    assert (kept.rotation, kept.mirrored, kept.width) == (rotation, mirrored, 66)
+    through(source, tmp_path / "baked.mkv", Encoding(codec="ffv1"), upright=True)
+    with Reader(tmp_path / "baked.mkv") as reader:
+        baked = reader.spec
+        after = next(iter(reader))
+    assert not baked.is_turned
+    assert baked.layout.name == pix_fmt
+    assert (after.planes[0].float() - shown(before, rotation, mirrored)).abs().max() <= 1
+
+
+def test_the_numbers_are_still_read_where_nothing_is_turned(tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "a.mp4", frames=3)
+    through(source, tmp_path / "b.mp4", upright=True)
+    with Reader(tmp_path / "b.mp4") as reader:
+        assert [frame_number(f.planes[0]) for f in reader] == [0, 1, 2]
