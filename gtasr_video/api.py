@@ -17,6 +17,7 @@ from gtasr_video.device import Device, choose
 from gtasr_video.errors import UsageError
 from gtasr_video.media import Encoding, Reader, Writer
 from gtasr_video.media.audit import Audit
+from gtasr_video.media.hardware import Door, Nvdec
 from gtasr_video.media.stream_config import StreamConfig
 from gtasr_video.media.verify import verify as compare_files
 from gtasr_video.models import VideoModel, load_model
@@ -44,6 +45,7 @@ class UpscaleConfig:
     dtype    what the network computes in; auto is the fastest that keeps the picture on the device
     backend  auto, torch, cuda-graph, openvino or openvino-int8: who does the arithmetic; auto is the fastest there is
     seed     of the network's noise; the same input, seed, device and backend give the same bytes
+    decoder  auto or software; auto takes that of the NVIDIA GPU the network runs on, where it opens
     codec, crf, preset, pix_fmt   as in `Encoding`; None leaves it to the codec
     deinterlace    auto makes whole pictures of fields where the source has them; always, never
     bake_rotation  turn the picture itself, instead of telling players to
@@ -64,6 +66,7 @@ class UpscaleConfig:
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     backend: Literal["auto", "torch", "cuda-graph", "openvino", "openvino-int8"] = "auto"
     seed: int = 0
+    decoder: Literal["auto", "software"] = "auto"
     codec: str | None = None
     crf: int | None = None
     preset: str | None = None
@@ -85,6 +88,11 @@ class UpscaleConfig:
     def encoding(self) -> Encoding:
         """The part that concerns the encoder."""
         return Encoding(self.codec, self.crf, self.preset, self.pix_fmt)
+
+    def door(self, device: Device) -> Door | None:
+        """Return the way to a hardware decoder worth trying: one whose frames are then where they are needed."""
+        on_cuda = device.torch_device.type == "cuda"
+        return Nvdec(device.torch_device.index or 0) if on_cuda and self.decoder == "auto" else None
 
     def choose_device(self) -> Device:
         """Return the device and type to compute with. Raises DeviceError if the device is not there."""
@@ -176,6 +184,7 @@ def upscale(
         frames=frames,
         video_stream=video_stream,
         deinterlace=settings.deinterlace,
+        door=settings.door(chosen),
     )
     with reader:
         upscaler = _upscaler(settings, model, chosen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from av.video.stream import VideoStream
 
 from gtasr_video.frames import ChromaSiting
 from gtasr_video.media import ffv1, tags
+from gtasr_video.media.hardware import Door, Watch, fits, try_door
 from gtasr_video.media.source import (
     MAX_PIXELS,
     Packet,
@@ -26,6 +28,8 @@ from gtasr_video.media.source import (
     seconds,
     start_of,
 )
+
+log = logging.getLogger("gtasr_video")
 
 _MOST_THREADS = 4
 _BACK_OFF_SECONDS = (0, 1, 5, 25)
@@ -60,9 +64,11 @@ class StreamFacts:
 
 
 class Decoder:
-    """A video stream of a file, decoded in software by a bounded number of threads.
+    """A video stream of a file, decoded in software by a bounded number of threads, or by hardware.
 
     video_stream  its index in the file; None takes the first that is no still
+    door         opens a hardware decoder; where that fails, or loses a frame, software decodes: from there on, and
+                 without a gap (`given_up` counts)
     facts        what the container says of the stream
     corrupt      packets the decoder refused or whose checksums fail, and frames it marked as damaged
     first_dts    decoding time of the first packet, as long as none has had a presentation time
@@ -76,8 +82,12 @@ class Decoder:
         *,
         threads: int | None = None,
         facts: StreamFacts | None = None,
+        door: Door | None = None,
     ) -> None:
         self.path = path
+        self._door = door
+        self.given_up = 0
+        self._last: int | None = None
         self._wanted = video_stream
         self.corrupt = 0
         self.broken = False
@@ -90,7 +100,10 @@ class Decoder:
         self._guessed_pts = self.facts.container == "avi"
 
     def _open(self) -> None:
-        self._container: InputContainer = open_input(self.path)
+        through = try_door(self._door, self.path)
+        if through is None:
+            self._door = None
+        self._container: InputContainer = through or open_input(self.path)
         try:
             self._stream: VideoStream = choose_video(self._container, self.path, self._wanted)
         except BaseException:
@@ -102,7 +115,18 @@ class Decoder:
         context.options = {"max_pixels": str(MAX_PIXELS)}
         context.thread_type = av.codec.context.ThreadType.AUTO
         context.thread_count = self._threads
+        if context is not self._stream.codec_context:
+            self._door = None  # this stream needs a decoder of its own
+        if self._door is not None:
+            self._door.set_up(context)
+        self._watch = Watch()
+        self._size: tuple[int, int] | None = None
         self._packets: Iterable[Packet] = packets_of(self._container, [self._stream])
+
+    @property
+    def on_hardware(self) -> bool:
+        """Whether hardware decodes at present."""
+        return self._door is not None
 
     def close(self) -> None:
         """Close the file; frames already given out stay valid."""
@@ -130,16 +154,53 @@ class Decoder:
             self._packets_in += packet.size > 0 and not packet.is_discard
             if self.facts.codec == "ffv1" and packet.size:
                 self.corrupt += ffv1.has_damage(bytes(packet))
-            try:
-                decoded = self._context.decode(packet)
-            except av.FFmpegError:
-                self.corrupt += 1
-                continue
+            if self._door is not None:
+                decoded = self._decode_on_hardware(self._door, packet)
+                if decoded is None:
+                    yield from self._in_software()
+                    return
+            else:
+                try:
+                    decoded = self._context.decode(packet)
+                except av.FFmpegError:
+                    self.corrupt += 1
+                    continue
             for frame in decoded:
                 self._frames_out += 1
                 self.corrupt += frame.is_corrupt
                 if self._guessed_pts:
                     frame.pts = None
+                self._last = frame.pts if frame.pts is not None else self._last
+                yield frame
+
+    def _decode_on_hardware(self, door: Door, packet: Packet) -> list[av.VideoFrame] | None:
+        """Return the frames that came out, or None if the hardware failed, left one out or gives another kind."""
+        if packet.size and not packet.is_discard:
+            self._watch.fed(packet.pts)
+        try:
+            decoded = door.decode(self._stream, packet)
+        except av.FFmpegError:
+            return None
+        if not all(map(self._is_expected, decoded)):
+            return None
+        held_back_at_the_end = not packet.size and self._watch.awaited
+        return None if held_back_at_the_end else decoded
+
+    def _is_expected(self, frame: av.VideoFrame) -> bool:
+        """Return whether `frame` is the next one, and of the size and form of all."""
+        self._size = self._size or (frame.width, frame.height)
+        return not self._watch.lost(frame.pts) and fits(frame) and self._size == (frame.width, frame.height)
+
+    def _in_software(self) -> Iterator[av.VideoFrame]:
+        """Yield what comes after the last frame given out, decoded in software from a key frame before it."""
+        last, self._door = self._last, None
+        self.given_up += 1
+        log.warning("%s: the hardware's decoder lost a frame; decoding goes on in software", self.path)
+        self.reopen()
+        if last is not None:
+            self.seek(last * self.facts.time_base)
+        for frame in self._decode_all():
+            if last is None or frame.pts is None or frame.pts > last:
                 yield frame
 
     def _readable(self) -> Iterator[Packet]:
@@ -192,6 +253,7 @@ class Decoder:
         """Begin again at the beginning."""
         self._container.close()
         self._packets_in = self._frames_out = 0
+        self._last = None
         self.broken = False
         self._open()
 

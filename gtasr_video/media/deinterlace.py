@@ -17,6 +17,7 @@ import av
 import av.filter
 
 from gtasr_video.media.decoder import StreamFacts
+from gtasr_video.media.hardware import on_host
 
 Deinterlace = Literal["auto", "always", "never"]
 
@@ -101,6 +102,7 @@ class Deinterlacer:
         frames = chain([first], frames)
         if self.active:
             parity = "" if self._says else self.fields.parity
+            frames = (timed._replace(picture=on_host(timed.picture)) for timed in frames)
             frames = deinterlaced(frames, parity, only_flagged=self._says and self._mode == "auto")
         yield from frames
 

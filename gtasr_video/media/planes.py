@@ -134,6 +134,8 @@ def plane_view(plane: av.video.plane.VideoPlane, dtype: torch.dtype, width: int 
 def is_transparent(frame: av.VideoFrame) -> bool:
     """Return whether `frame` holds alpha; of palettes, and BGRA (as which GIF decodes), only alpha that is used."""
     form = frame.format
+    if form.name == "cuda":
+        return False
     if form.has_palette:
         return is_transparent(frame.reformat(format="bgra", threads=1))
     if form.name != "bgra":

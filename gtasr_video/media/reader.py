@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import av
+from torch import Tensor
 
 from gtasr_video.errors import InputError
 from gtasr_video.frames import Frame, VideoSpec
@@ -24,6 +25,7 @@ from gtasr_video.media.deinterlace import (
     Timed,
     look,
 )
+from gtasr_video.media.hardware import Door, device_planes, format_name, is_on_device
 from gtasr_video.media.hdr import has_no_base, hdr_of, layers_left_out
 from gtasr_video.media.planes import Converter, is_transparent, nearest_layout, to_planes
 from gtasr_video.media.timeline import Timeline
@@ -46,6 +48,8 @@ class Reader:
     deinterlace   auto makes whole pictures of fields where the stream says that it has them, or its first frames show
                   it; always, never
     video_stream  index of the video stream to read, as `probe` gives it; None takes the first that is no still.
+    door      opens a hardware decoder (`hardware.Nvdec`), whose frames stay on the device; where it does not open or
+              loses a frame software decodes, without a gap.
 
     Frames whose size or format differs from the first one's are brought to the first one's by swscale, marked as
     cuts and counted. Damaged packets are counted in `corrupt_packets` and decoding goes on.
@@ -68,11 +72,12 @@ class Reader:
         frames: int | None = None,
         video_stream: int | None = None,
         deinterlace: Deinterlace = "auto",
+        door: Door | None = None,
     ) -> None:
         self.path = Path(path)
         self.start, self.length, self.frames = start, duration, frames
         self._whole = Deinterlacer(deinterlace, self._look)
-        self._decoder = Decoder(self.path, video_stream)
+        self._decoder = Decoder(self.path, video_stream, door=door)
         self._stream = self._decoder.facts
         self._first: Timed | None = None
         self._count = self._size_changes = 0
@@ -91,7 +96,7 @@ class Reader:
         self._end = None if self.length is None else self._begin + self.length
         first = self._position(self._begin if self.start else None)
         self._first_pts = first.pts
-        self._pix_fmt = first.picture.format.name
+        self._pix_fmt = format_name(first.picture)
         self.display_matrix = tags.display_matrix(first.picture)
         spec = spec_of(first.picture, facts)
         self.spec = replace(spec, interlaced=spec.interlaced and not self._whole.active)
@@ -201,9 +206,14 @@ class Reader:
         self._last_end = (pts + duration) * self.spec.time_base
         changed = (picture.width, picture.height) != (self.spec.width, self.spec.height)
         self._size_changes += changed
-        planes = to_planes(self._converter.convert(picture), self.spec.layout)
+        planes = self._planes(picture)
         self._count += 1
         return Frame(planes, pts, duration, cut or changed or self._count == 1, picture.key_frame)
+
+    def _planes(self, picture: av.VideoFrame) -> tuple[Tensor, ...]:
+        if is_on_device(picture):
+            return device_planes(picture, self.spec.layout)
+        return to_planes(self._converter.convert(picture), self.spec.layout)
 
     def _last_duration(self, timed: Timed, gap: int) -> int:
         """Ticks the last frame lasts: to the end the file states if that is believable, else as it says itself."""
@@ -297,6 +307,8 @@ class Reader:
             "fields": self._whole.fields.parity or None,
             "telecine": self._whole.fields.telecine,
             "transparent": spec.layout.alpha,
+            "hardware": self._decoder.on_hardware,
+            "hardware_given_up": self._decoder.given_up,
             "frames": self._count,
             "corrupt_packets": self.corrupt_packets,
             "repaired_timestamps": self._timeline.repaired,
@@ -356,7 +368,7 @@ def spec_of(picture: av.VideoFrame, facts: StreamFacts) -> VideoSpec:
         width=picture.width,
         height=picture.height,
         time_base=facts.time_base,
-        layout=nearest_layout(picture.format.name, alpha=is_transparent(picture)),
+        layout=nearest_layout(format_name(picture), alpha=is_transparent(picture)),
         color=tags.color_of(picture, facts.siting),
         frame_rate=facts.frame_rate,
         sample_aspect=facts.sample_aspect,

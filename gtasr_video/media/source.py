@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import av
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
@@ -84,8 +85,11 @@ def _playlist_kind(head: bytes) -> str | None:
     return None
 
 
-def open_input(path: Path) -> InputContainer:
-    """Open `path` with FFmpeg. Raises InputError if it is not a media file that can be read."""
+def open_input(path: Path, hwaccel: HWAccel | None = None) -> InputContainer:
+    """Open `path` with FFmpeg. Raises InputError if it is not a media file that can be read.
+
+    With `hwaccel` its decoders are those of a device, and what PyAV raises where there are none comes through.
+    """
     check_file(path)
     options = {
         "protocol_whitelist": "file",
@@ -93,8 +97,12 @@ def open_input(path: Path) -> InputContainer:
         "max_pixels": str(MAX_PIXELS),
     }
     try:
-        container = av.open(file_url(path), mode="r", options=options, metadata_errors="surrogateescape", timeout=None)
+        container = av.open(
+            file_url(path), mode="r", options=options, metadata_errors="surrogateescape", timeout=None, hwaccel=hwaccel
+        )
     except av.FFmpegError as error:
+        if hwaccel is not None:
+            raise
         raise InputError(f"{path} is not a media file that can be read ({_why_unreadable(path)})") from error
     # Where a file has no presentation times FFmpeg would guess, wrongly for AVI and at ends; see timeline.py.
     container.flags &= ~_GENERATE_PTS

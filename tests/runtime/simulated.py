@@ -64,6 +64,8 @@ class SimulatedDevice:
         fail_at: int = 0,
     ) -> None:
         self.streams: list[SimulatedStream] = []
+        self.arrivals: dict[int, SimulatedEvent] = {}
+        self._decoders: list[SimulatedStream] = []
         self.host_bytes = self.device_bytes = 0
         self.longest_queue = 0
         self.clock = 0.0
@@ -86,6 +88,18 @@ class SimulatedDevice:
         memory = torch.zeros(shape, dtype=dtype)
         self.device_bytes += memory.nbytes
         return memory
+
+    def arrival(self, planes: tuple[Tensor, ...]) -> SimulatedEvent | None:
+        return self.arrivals.pop(planes[0].data_ptr(), None)
+
+    def decoded(self, planes: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Return planes as a decoder on the device gives them: they hold their picture later."""
+        if not self._decoders:
+            self._decoders.append(self.stream("decoder"))
+        empty = tuple(torch.zeros_like(plane) for plane in planes)
+        self._decoders[0].launch(lambda: [place.copy_(plane) for place, plane in zip(empty, planes, strict=True)])
+        self.arrivals[empty[0].data_ptr()] = self._decoders[0].record()
+        return empty
 
     def synchronize(self) -> None:
         with self._lock:

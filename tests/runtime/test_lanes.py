@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -36,7 +37,7 @@ def run(
     slots: int = 3,
     of: VideoSpec | None = None,
     writer: MemoryWriter | None = None,
-    frames: Sequence[Frame] | None = None,
+    frames: Iterable[Frame] | None = None,
     on: Device | str = "cpu",
 ) -> tuple[MemoryWriter, Report]:
     """Run a whole session over the simulated device."""
@@ -124,6 +125,23 @@ def test_the_simulation_catches_a_missing_event(
     with pytest.raises((AssertionError, ModelError)):
         writer, _ = run(Unordered(order, forgetful), monkeypatch, fakes.Nearest(2))
         assert_equal(writer.frames, expected(30, 2))
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_frames_that_a_decoder_left_on_the_device_stay_there(waits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    order = ("copy in", "compute", "copy out", "decoder")
+    device = SimulatedDevice(order) if waits else Unordered(order, "copy in")
+    source = list(fakes.frames(fakes.spec(), 30))
+
+    def decoding() -> Iterator[Frame]:
+        for frame in source:
+            yield replace(frame, planes=device.decoded(frame.planes))
+
+    writer, _ = run(device, monkeypatch, fakes.Nearest(2), frames=decoding())
+    if waits:
+        assert_equal(writer.frames, expected(30, 2))
+    else:
+        assert not torch.equal(writer.frames[0].planes[0], expected(30, 2)[0].planes[0])
 
 
 def test_state_goes_from_frame_to_frame_and_is_reset_at_a_cut(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,6 +57,9 @@ class AsyncDevice(Protocol):
     def on_device(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """Return an uninitialised tensor on the device."""
 
+    def arrival(self, planes: tuple[Tensor, ...]) -> Any:
+        """Return a mark behind what fills `planes` if they lie on the device already (a decoder there), else None."""
+
     def synchronize(self) -> None:
         """Wait until the device is idle."""
 
@@ -83,6 +86,7 @@ class _Travelling:
     """A frame on its way: its times, where it lies now, and (begin, end) events of each stage behind it.
 
     Until it is collected its `source` on the device and the state `before` it are kept, to make it again from.
+    `arrival` is set where a decoder on the device filled its first place, and `decoded` keeps that from being freed.
     """
 
     pts: int
@@ -93,6 +97,8 @@ class _Travelling:
     source: _Planes | None = None
     before: Any = None
     work: Work | None = None
+    arrival: Event | None = None
+    decoded: _Planes | None = None
 
     @property
     def ready(self) -> Event:
@@ -137,7 +143,11 @@ class CudaLane:
         self._queueing = threading.Lock()
 
     def stage(self, frame: Frame) -> _Travelling:
-        """Copy `frame` into a pinned slot, waiting for a free one."""
+        """Copy `frame` into a pinned slot, waiting for a free one; a frame that is on the device stays there."""
+        arrival = self._device.arrival(frame.planes)
+        if arrival is not None:
+            place = _Planes(frame.planes, torch.empty(0))
+            return _Travelling(frame.pts, frame.duration, frame.cut, place, arrival=arrival, decoded=place)
         with self._stages.decode.waiting():
             slot = self._staging.get()
             if slot.free is not None:
@@ -153,9 +163,10 @@ class CudaLane:
     def upload(self, staged: _Travelling) -> _Travelling:
         """Queue the copy to the device. The slot goes back to its ring at once, with the event that frees it."""
         target, slot = self._inputs.popleft(), staged.place
-        span = self._queue(self._copy_in, None, lambda: target.copy_from(slot.planes))
-        slot.free = span[1]
-        self._staging.put(slot)
+        span = self._queue(self._copy_in, staged.arrival, lambda: target.copy_from(slot.planes))
+        if staged.arrival is None:
+            slot.free = span[1]
+            self._staging.put(slot)
         staged.place = staged.source = target
         staged.spans.append(span)
         return staged
@@ -208,7 +219,7 @@ class CudaLane:
             first = self._under_way.popleft()
         assert first is pending and pending.source is not None
         self._inputs.append(pending.source)
-        pending.source = pending.before = None
+        pending.source = pending.before = pending.decoded = None
         yield pending.frame(pending.place)
         self._landing.put(pending.place)
 
@@ -319,6 +330,10 @@ class CudaDevice:
     def on_device(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """Return device memory."""
         return torch.empty(shape, dtype=dtype, device=self._device)
+
+    def arrival(self, planes: tuple[Tensor, ...]) -> CudaEvent | None:
+        """Return a mark on the default stream, where decoders and this thread's copies of their planes work."""
+        return CudaEvent(torch.cuda.default_stream(self._device)) if planes[0].is_cuda else None
 
     def synchronize(self) -> None:
         """Wait for the device."""
