@@ -20,6 +20,8 @@ _OPTIONS = {
     "rate": ("FPS", "Frames a second of a rawvideo input, such as 25 or 30000/1001."),
     "input_pix_fmt": ("F", "Pixel format of a rawvideo input.  [default: yuv420p]"),
     "output_format": ("F", "Of an output '-'.  [default: as the input]"),
+    "sound": ("auto|aac|none", "Of streams: copy it where it is taken, else AAC; always AAC; none.  [default: auto]"),
+    "loudness": ("LUFS", "Bring the sound of a stream to this loudness, such as -16."),
     "on_end": ("stop|wait", "When a stream has ended, stop, or wait for more of it.  [default: stop]"),
 }
 
@@ -37,7 +39,18 @@ def stream_options(command: C) -> C:
 def with_streams(config: UpscaleConfig, options: dict[str, Any]) -> UpscaleConfig:
     """Take the options for streams out of `options` and return `config` with those that were given."""
     given = {name: options.pop(name) for name in (*_OPTIONS, "also", "listen")}
-    if given["on_end"] not in (None, "stop", "wait"):
-        raise click.UsageError(f"--on-end is stop or wait, not '{given['on_end']}'")
+    for name, allowed in (("on_end", ("stop", "wait")), ("sound", ("auto", "aac", "none"))):
+        if given[name] not in (None, *allowed):
+            option = name.replace("_", "-")
+            raise click.UsageError(f"--{option} is {' or '.join(allowed)}, not '{given[name]}'")
+    if given["loudness"] is not None:
+        given["loudness"] = _number("loudness", given["loudness"])
     known = {name: value for name, value in given.items() if value not in (None, (), False)}
     return replace(config, stream=replace(config.stream, **known))
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise click.UsageError(f"--{name} is a number, not '{text}'") from error

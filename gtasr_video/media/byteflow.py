@@ -150,6 +150,7 @@ class Outflow:
         self.closed = False
         self.total = 0
         self._stopped = False
+        self._writing = threading.Lock()
         self._fd = _apart(fd)
         self._waiter = _Waiter(self._fd)
 
@@ -158,7 +159,11 @@ class Outflow:
 
         `meanwhile` is called now and then while nothing can be written; what it raises ends the writing.
         """
-        rest = memoryview(data)
+        with self._writing:
+            return self._write(memoryview(data), meanwhile)
+
+    def _write(self, rest: memoryview, meanwhile: Callable[[], None]) -> int:
+        size = len(rest)
         while rest:
             if self._stopped or self.closed:
                 raise BrokenPipeError
@@ -170,8 +175,8 @@ class Outflow:
             except BrokenPipeError:
                 self.closed = True
                 raise
-        self.total += len(data)
-        return len(data)
+        self.total += size
+        return size
 
     def stop(self) -> None:
         """Make a write that waits, and all later ones, fail at once; from any thread."""
@@ -179,9 +184,11 @@ class Outflow:
         self._waiter.wake()
 
     def close(self) -> None:
-        """Let go of what writing took; the descriptor is its owner's."""
-        self._waiter.close()
-        fd, self._fd = self._fd, -1
+        """Let go of what writing took, after a write that waits has failed; the descriptor is its owner's."""
+        self.stop()
+        with self._writing:
+            self._waiter.close()
+            fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
 

@@ -1,110 +1,198 @@
-"""Sound of a stream in an output: copied where the container takes it, else encoded again."""
+"""Sound of a stream in an output: copied where those who receive it take it, else encoded anew, or silence."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, Final, Protocol
 
+import torch
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
 
 from gtasr_video.media.audio import Reencoder
 from gtasr_video.media.codecs import Container
 from gtasr_video.media.holding import way_into
+from gtasr_video.media.sound_encoder import AacTrack, SoundEncoder
 from gtasr_video.media.sound_queue import SoundPacket, SoundQueue
 from gtasr_video.media.source import Packet, codec_name
 
+_SILENT_RATE: Final = 48_000
 
-@dataclass(slots=True)
-class _Track:
-    target: AudioStream
-    reencoder: Reencoder | None = None
-    last_dts: int | None = None
-    repaired: int = 0
+
+@dataclass(frozen=True, slots=True)
+class SoundWish:
+    """What is wanted of the sound of an output.
+
+    taken     codecs that may be copied, None: all that its format can hold
+    first     carry only the first track: those who receive a stream play one
+    anew      encode it anew in any case
+    loudness  what to bring it to, in LUFS, which encodes it anew; None leaves it
+    silence   write silence if the source has no sound
+    none      leave sound out
+    """
+
+    taken: frozenset[str] | None = None
+    first: bool = False
+    anew: bool = False
+    loudness: float | None = None
+    silence: bool = False
+    none: bool = False
+
+
+class _Track(Protocol):
+    """One track of the output."""
+
+    def convert(self, item: SoundPacket) -> Iterable[Packet]:
+        """Return what can be written after `item`."""
+
+    def flush(self) -> Iterable[Packet]:
+        """Return the rest."""
+
+    @property
+    def offset_s(self) -> float:
+        """Seconds by which the last sound was written early; negative: late."""
 
 
 class FedSound:
-    """The tracks of `queue`, written into an output as the picture advances: what `SideStreams` is to a file."""
+    """The tracks of `queue`, written into an output: what `SideStreams` is to a file."""
 
-    def __init__(self, queue: SoundQueue) -> None:
-        self._queue = queue
+    def __init__(self, queue: SoundQueue, wish: SoundWish) -> None:
+        self._queue, self._wish = queue, wish
         self._tracks: dict[int, _Track] = {}
+        self._silence: AacTrack | None = None
         self._report: list[dict[str, Any]] = []
+        self._begin: Fraction | None = None
 
-    def add_to(
-        self,
-        output: OutputContainer,
-        form: Container,
-        put: Callable[[Packet], None],
-        *,
-        taken: frozenset[str] | None = None,
-    ) -> None:
-        """Add a stream to `output` for each track; `put` will write its packets.
-
-        taken   codecs that may be copied, None: all that `form` can hold
-        """
-        self._output, self._put, self._taken = output, put, taken
+    def add_to(self, output: OutputContainer, form: Container, put: Callable[[Packet], None]) -> None:
+        """Add a stream to `output` for each track; `put` will write its packets."""
+        self._output, self._put = output, put
         for number, stream in enumerate(self._queue.tracks):
             self._add(number, stream, form)
+        if not self._tracks and self._wish.silence and form.sound:
+            self._silence = AacTrack(output, _SILENT_RATE, 2)
 
     def _add(self, number: int, stream: AudioStream, form: Container) -> None:
         entry = {"index": stream.index, "type": "audio", "codec": codec_name(stream), "language": stream.language}
+        reason = self._unwanted(number)
         way = way_into(form, stream, "", chapters=False)
-        if way.kind == "none":
-            self._report.append({**entry, "action": "left out", "reason": way.reason})
+        if reason or way.kind == "none":
+            self._report.append({**entry, "action": "left out", "reason": reason or way.reason})
             return
-        if way.kind == "copy" and (self._taken is None or codec_name(stream) in self._taken):
-            track = _Track(self._output.add_stream_from_template(stream, opaque=True))
-        else:
-            reencoder = Reencoder(stream, self._output, form.sound)
-            track = _Track(reencoder.stream, reencoder)
-        track.target.metadata.update({"language": stream.language} if stream.language else {})
+        track = self._track(stream, form, copied=way.kind == "copy")
         self._tracks[number] = track
-        self._report.append({**entry, "action": "converted" if track.reencoder else "copied"})
+        self._report.append({**entry, "action": "copied" if isinstance(track, _Copied) else "converted"})
+
+    def _unwanted(self, number: int) -> str | None:
+        if self._wish.none:
+            return "no sound was asked for"
+        return "those who receive it play one track" if self._wish.first and number else None
+
+    def _track(self, stream: AudioStream, form: Container, *, copied: bool) -> _Track:
+        wish = self._wish
+        fits = copied and (wish.taken is None or codec_name(stream) in wish.taken)
+        if fits and not wish.anew and wish.loudness is None:
+            target: AudioStream = self._output.add_stream_from_template(stream, opaque=True)
+            if stream.language:
+                target.metadata["language"] = stream.language
+            return _Copied(target)
+        if form.sound == "aac":
+            return SoundEncoder(stream, self._output, wish.loudness)
+        return _Reencoded(Reencoder(stream, self._output, form.sound))
+
+    def begin(self, time: Fraction) -> None:
+        """Leave out sound that is due before `time`, when the picture begins."""
+        self._begin = time
 
     def copy_until(self, time: Fraction | None) -> None:
         """Write every packet that is due before `time` in seconds; None writes all there are."""
         for item in self._queue.take(time):
-            if item.track in self._tracks:
-                self._write(item, self._tracks[item.track])
+            if item.track in self._tracks and (self._begin is None or item.time >= self._begin):
+                for packet in self._tracks[item.track].convert(item):
+                    self._put(packet)
 
-    def _write(self, item: SoundPacket, track: _Track) -> None:
-        packet = item.packet
-        if track.reencoder is not None:
-            for made in track.reencoder.convert(packet):
-                self._put(made)
+    def silence_until(self, time: Fraction) -> None:
+        """Where silence stands in for sound, write it up to `time` in seconds."""
+        track = self._silence
+        if track is None:
             return
-        if packet.dts is None:
-            packet.dts = packet.pts if packet.pts is not None else round(item.time / packet.time_base)
-        if packet.pts is None:
-            packet.pts = packet.dts
-        if track.last_dts is not None and packet.dts <= track.last_dts:
-            track.repaired += 1
-            packet.dts = track.last_dts + 1
-            packet.pts = max(packet.pts, packet.dts)
-        track.last_dts = packet.dts
-        packet.stream = track.target
-        self._put(packet)
+        track.begin(time)
+        missing = round((time - track.end) * track.rate)
+        if missing > 0:
+            for packet in track.push(torch.zeros(track.channels, missing)):
+                self._put(packet)
 
     def finish(self) -> None:
         """Write what is left and drain what is encoded."""
         self.copy_until(None)
         for track in self._tracks.values():
-            if track.reencoder is not None:
-                for made in track.reencoder.convert(None):
-                    self._put(made)
+            for packet in track.flush():
+                self._put(packet)
+        for packet in self._silence.flush() if self._silence else ():
+            self._put(packet)
+
+    @property
+    def offset_s(self) -> float | None:
+        """Seconds by which sound was last written ahead of its time beside the picture, None without sound."""
+        return next((track.offset_s for track in self._tracks.values()), None)
 
     def facts(self) -> list[dict[str, Any]]:
         """Return one entry a track: index, type, codec, language, action (copied, converted, left out), reason."""
-        return [dict(entry) for entry in self._report]
+        silence = [{"type": "audio", "codec": "aac", "action": "silence"}] if self._silence else []
+        return [dict(entry) for entry in self._report] + silence
 
     def warnings(self) -> Iterator[str]:
         """Yield one line for each thing that could not be carried over as it was."""
         for entry in self._report:
-            if entry["action"] == "left out":
+            if entry["action"] == "left out" and not self._wish.none:
                 yield f"sound {entry['index']} was left out: {entry['reason']}"
         for number, track in self._tracks.items():
-            if track.repaired:
+            if isinstance(track, _Copied) and track.repaired:
                 yield f"sound {number}: {track.repaired} timestamps were out of order"
+            if isinstance(track, SoundEncoder) and track.moved > 1:
+                yield f"sound {number} was off its time {track.moved} times, and was moved back"
+
+
+class _Copied:
+    """Packets as they are, on decoding times that increase."""
+
+    def __init__(self, target: AudioStream) -> None:
+        self.repaired = 0
+        self.offset_s = 0.0
+        self._target = target
+        self._last: int | None = None
+
+    def convert(self, item: SoundPacket) -> list[Packet]:
+        packet = item.packet
+        if packet.dts is None:
+            packet.dts = packet.pts if packet.pts is not None else round(item.time / packet.time_base)
+        if packet.pts is None:
+            packet.pts = packet.dts
+        due = packet.pts
+        if self._last is not None and packet.dts <= self._last:
+            self.repaired += 1
+            packet.dts = self._last + 1
+            packet.pts = max(packet.pts, packet.dts)
+        self.offset_s = float((due - packet.pts) * packet.time_base)
+        self._last = packet.dts
+        packet.stream = self._target
+        return [packet]
+
+    def flush(self) -> list[Packet]:
+        return []
+
+
+class _Reencoded:
+    """Sound for formats that do not hold AAC."""
+
+    offset_s = 0.0
+
+    def __init__(self, reencoder: Reencoder) -> None:
+        self._reencoder = reencoder
+
+    def convert(self, item: SoundPacket) -> Iterator[Packet]:
+        return self._reencoder.convert(item.packet)
+
+    def flush(self) -> Iterator[Packet]:
+        return self._reencoder.convert(None)

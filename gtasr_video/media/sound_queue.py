@@ -36,7 +36,7 @@ class SoundQueue:
         self.dropped = 0
         self._bytes = 0
         self._packets: deque[SoundPacket] = deque()
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
 
     def put(self, item: SoundPacket) -> None:
         """Add a packet at the end."""
@@ -46,6 +46,12 @@ class SoundQueue:
             while self._bytes > _MOST_BYTES:
                 self._bytes -= self._packets.popleft().packet.size
                 self.dropped += 1
+            self._lock.notify_all()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until there is a packet; returns whether there is."""
+        with self._lock:
+            return self._lock.wait_for(lambda: bool(self._packets), timeout_s)
 
     def take(self, before: Fraction | None) -> list[SoundPacket]:
         """Return, and forget, the packets that are due before `before`; None returns all."""

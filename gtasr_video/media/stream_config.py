@@ -26,6 +26,10 @@ class StreamConfig:
     max_bitrate, max_pixels      the most bits a second from a publisher we listen for, and pixels a picture
     rtsp_transport  tcp or udp
 
+    sound           auto copies it where the receiver takes it and else encodes it as AAC; aac always encodes it; none
+    loudness        LUFS to bring sound to, such as -16; it then comes 3 s later than the picture into the output
+    silence         give silence to receivers that want sound, such as RTMP services, where the source has none
+
     also            further outputs of the same pictures: addresses, and HLS or DASH lists
     segments        how many pieces of about two seconds an HLS or DASH list holds, older ones being deleted; 0: all
 
@@ -48,6 +52,9 @@ class StreamConfig:
     max_bitrate: float = 100e6
     max_pixels: int = 4096 * 2304
     rtsp_transport: Literal["tcp", "udp"] = "tcp"
+    sound: Literal["auto", "aac", "none"] = "auto"
+    loudness: float | None = None
+    silence: bool = True
     also: tuple[str, ...] = ()
     segments: int = 0
 
@@ -55,6 +62,8 @@ class StreamConfig:
         for name in ("open_timeout", "read_timeout", "give_up", "max_bitrate", "max_pixels"):
             if not getattr(self, name) > 0:
                 raise UsageError(f"stream.{name} must be more than 0, not {getattr(self, name)}")
+        if self.loudness is not None and not -70 <= self.loudness <= -5:
+            raise UsageError(f"stream.loudness {self.loudness:g} is outside -70 to -5 LUFS")
 
     @property
     def picture_size(self) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -16,7 +17,7 @@ from gtasr_video.errors import GTASRVideoError, OutputError
 from gtasr_video.frames import Frame, VideoSpec, Vitals
 from gtasr_video.media.bit_rate import BitRate
 from gtasr_video.media.encoding import Encoding, Plan, plan_in
-from gtasr_video.media.fed_sound import FedSound
+from gtasr_video.media.fed_sound import FedSound, SoundWish
 from gtasr_video.media.outlets import Outlet
 from gtasr_video.media.packet_times import PacketTimes
 from gtasr_video.media.picture import USUAL_RATE, PictureEncoder
@@ -25,12 +26,15 @@ from gtasr_video.media.source import Packet
 
 # Formats without times: frames are as many as they are, each as long as the rate says.
 _COUNTED: Final = ("yuv4mpegpipe", "rawvideo")
+_TICK_S: Final = 0.25
 
 
 class StreamWriter:
     """Encode frames into `outlet`, each with its own time, and the sound of `sound` beside them.
 
-    live        let nothing wait for more pictures: no reordering, no looking ahead
+    wish        what is wanted of the sound; by default what the outlet's format holds is copied
+    live        let nothing wait for more pictures: no reordering, no looking ahead. Sound that comes before the first
+                picture is left out; all other is written as it comes, whatever the picture does
     on_closed   called once when nobody reads the output any more; frames given to `write` afterwards are let go,
                 and the output has ended without an error
 
@@ -44,6 +48,7 @@ class StreamWriter:
         encoding: Encoding | None = None,
         *,
         sound: SoundQueue | None = None,
+        wish: SoundWish | None = None,
         live: bool = False,
         on_closed: Callable[[], None] = lambda: None,
     ) -> None:
@@ -58,7 +63,12 @@ class StreamWriter:
         self._counted = outlet.form.muxer in _COUNTED
         self._times = PacketTimes(by_decoding=outlet.form.muxer in ("mp4", "mov"))
         self._rate = BitRate()
-        self._sound = FedSound(sound or SoundQueue())
+        self._queue = sound or SoundQueue()
+        self._sound = FedSound(self._queue, wish or SoundWish(outlet.sound_taken))
+        self._live, self._writing = live, threading.Lock()
+        self._ended = threading.Event()
+        self._failed: BaseException | None = None
+        self._sounding: threading.Thread | None = None
         self._container: OutputContainer | None = None
         try:
             with self._errors("cannot be opened for writing"):
@@ -79,7 +89,7 @@ class StreamWriter:
         )
         self._container = container
         self._picture = PictureEncoder(container, self._plan)
-        self._sound.add_to(container, form, self._put_sound, taken=self.outlet.sound_taken)
+        self._sound.add_to(container, form, self._put_sound)
         self._picture.open()
         container.start_encoding()
 
@@ -116,21 +126,49 @@ class StreamWriter:
 
     def _mux(self, packets: list[Packet]) -> None:
         """Write encoded packets, each after the sound that comes before it."""
-        assert self._container is not None
         for packet in packets:
             at = (packet.dts or 0) * self.spec.time_base
-            self._sound.copy_until(at)
-            key = packet.is_keyframe
-            self._rate.add(packet.size, float(at))
-            self._container.mux(packet)
-            self.outlet.sent(float(at), key=key, pictures=1)
+            with self._writing:
+                self._begin_at(at)
+                self._sound.silence_until(at)
+                self._sound.copy_until(at)
+                key = packet.is_keyframe
+                self._put(packet, at, key=key, pictures=1)
+            if self._live and self._sounding is None:
+                self._sounding = threading.Thread(target=self._pass_sound, name="sound", daemon=True)
+                self._sounding.start()
+        if self._failed is not None:
+            raise self._failed
+
+    def _begin_at(self, time: Fraction) -> None:
+        if self._live and self._sounding is None:
+            self._sound.begin(time)
+
+    def _pass_sound(self) -> None:
+        """Write sound as it comes: a picture that is late must not hold it up."""
+        try:
+            while not self._ended.is_set():
+                if self._queue.wait(_TICK_S):
+                    with self._writing:
+                        if not self._ended.is_set():
+                            self._sound.copy_until(None)
+        except BaseException as error:  # told to the thread that writes the picture
+            self._failed = error
 
     def _put_sound(self, packet: Packet) -> None:
+        self._put(packet, (packet.dts or 0) * packet.time_base, key=False, pictures=0)
+
+    def _put(self, packet: Packet, at: Fraction, *, key: bool, pictures: int) -> None:
+        """Write a packet that is due `at` seconds; with `_writing` held."""
         assert self._container is not None
-        at = float((packet.dts or 0) * packet.time_base)
-        self._rate.add(packet.size, at)
+        self._rate.add(packet.size, float(at))
         self._container.mux(packet)
-        self.outlet.sent(at, key=False, pictures=0)
+        self.outlet.sent(float(at), key=key, pictures=pictures)
+
+    def _end_sound(self) -> None:
+        self._ended.set()
+        if self._sounding is not None:
+            self._sounding.join()
 
     def finish(self) -> None:
         """Encode what is pending and complete the output. Raises OutputError."""
@@ -140,6 +178,7 @@ class StreamWriter:
         if self.closed:
             self.abort()
             return
+        self._end_sound()
         with self._errors("finishing failed"):
             self._mux(self._times.settle_last(self._picture.drain()))
             self._sound.finish()
@@ -150,7 +189,9 @@ class StreamWriter:
     def abort(self) -> None:
         """Let go of the output; does nothing after `finish` or another `abort`, and never raises."""
         container, self._container = self._container, None
+        self._ended.set()
         self.outlet.discard()
+        self._end_sound()
         if container is not None:
             with contextlib.suppress(Exception):
                 container.close()
@@ -195,6 +236,8 @@ class StreamWriter:
         vitals = self.outlet.vitals()
         if self._rate.bits_per_second is not None:
             vitals["bitrate_bps"] = self._rate.bits_per_second
+        if self._sound.offset_s is not None:
+            vitals["av_offset_s"] = self._sound.offset_s
         return vitals
 
     def warnings(self) -> Iterator[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from gtasr_video.errors import InputError, UsageError
 from gtasr_video.media.address import Address
 from gtasr_video.media.encoding import Encoding
+from gtasr_video.media.fed_sound import SoundWish
 from gtasr_video.media.network_outlet import NetworkOutlet
 from gtasr_video.media.network_source import NetworkSource
 from gtasr_video.media.outlets import FileOutlet, Outlet, PipeOutlet
@@ -88,7 +89,17 @@ def upscale_stream(
         outlet = open_outlet(output, config, reader.container, overwrite=overwrite)
         enlarged = reader.spec.scaled(upscaler.scale)
         quick = is_address(source) or isinstance(outlet, NetworkOutlet)
-        with StreamWriter(outlet, enlarged, encoding, sound=reader.sound, live=quick, on_closed=reader.stop) as writer:
+        wish = SoundWish(
+            outlet.sound_taken,
+            first=isinstance(outlet, NetworkOutlet),
+            anew=config.sound == "aac",
+            loudness=config.loudness,
+            silence=config.silence and outlet.needs_sound,
+            none=config.sound == "none",
+        )
+        with StreamWriter(
+            outlet, enlarged, encoding, sound=reader.sound, wish=wish, live=quick, on_closed=reader.stop
+        ) as writer:
             monitor = LiveMonitor(limits.frames, limits.duration)
             with serving(monitor, live.metrics), showing(monitor, progress, rich=LivePanel):
                 report = run(

@@ -1,0 +1,200 @@
+"""Sound beside a stream: at its time, at the rate asked for, and never waiting for the picture."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from gtasr_video.media.fed_sound import SoundWish
+from gtasr_video.media.outlets import FileOutlet
+from gtasr_video.media.pipe_source import FileSource
+from gtasr_video.media.resampling import Resampler, load_resample
+from gtasr_video.media.sound_encoder import SoundEncoder
+from gtasr_video.media.sound_queue import SoundPacket
+from gtasr_video.media.stream_reader import StreamReader
+from gtasr_video.media.stream_writer import StreamWriter
+from tests import clips
+
+
+@pytest.mark.parametrize(("rate", "target"), [(44_100, 48_000), (8_000, 48_000), (96_000, 44_100), (48_000, 44_100)])
+def test_pieces_give_what_the_whole_gives(rate: int, target: int) -> None:
+    samples = torch.sin(torch.arange(rate) * 0.05)[None].repeat(2, 1)
+    whole = load_resample()(samples, rate, target)
+    resampler = Resampler(rate, target)
+    generator = np.random.default_rng(1)
+    made, at = [], 0
+    while at < rate:
+        size = int(generator.integers(1, 3000))
+        made.append(resampler.push(samples[:, at : at + size]))
+        at += size
+    made.append(resampler.flush())
+    joined = torch.cat(made, 1)
+    assert joined.shape == whole.shape
+    assert (joined - whole).abs().max() < 1e-4
+
+
+def test_torchaudio_is_imported_only_where_it_is_needed() -> None:
+    code = "import gtasr_video.media.stream_writer, sys; print('torchaudio' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+def encoded(
+    path: Path, change: Any = lambda number, time: time, **options: Any
+) -> tuple[SoundEncoder, np.ndarray[Any, Any]]:
+    """Encode the sound of `path` anew with its times changed; returns the encoder and what is heard, 48 kHz mono."""
+    out = io.BytesIO()
+    with av.open(str(path)) as source, av.open(out, "w", format="matroska") as target:
+        stream = source.streams.audio[0]
+        encoder = SoundEncoder(stream, target, **options)
+        for number, packet in enumerate(source.demux(stream)):
+            if packet.size:
+                time = change(number, packet.pts * packet.time_base)
+                if time is None:
+                    continue
+                packet.pts = packet.dts = round(time / packet.time_base)
+                for made in encoder.convert(SoundPacket(0, time, packet)):
+                    target.mux(made)
+        for made in encoder.flush():
+            target.mux(made)
+    return encoder, heard(out)
+
+
+def heard(data: io.BytesIO) -> np.ndarray[Any, Any]:
+    """Return the first channel of what a player hears from 0 on, at 48 kHz."""
+    data.seek(0)
+    sound = np.zeros(48_000 * 20, np.float32)
+    end = 0
+    with av.open(data) as source:
+        for frame in source.decode(audio=0):
+            assert frame.pts is not None
+            begin = round(frame.pts * frame.time_base * 48_000)
+            part = frame.to_ndarray()[0]
+            if begin < 0:
+                part, begin = part[-begin:], 0
+            sound[begin : begin + len(part)] = part
+            end = begin + len(part)
+    return sound[:end]
+
+
+def clicks(sound: np.ndarray[Any, Any], rate: int = 48_000) -> list[float]:
+    """Return the times, in seconds, at which clicks begin."""
+    loud = np.flatnonzero(np.abs(sound) > 0.5)
+    return [float(loud[i]) / rate for i in range(len(loud)) if i == 0 or loud[i] - loud[i - 1] > rate // 4]
+
+
+@pytest.fixture(scope="module")
+def tone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four seconds with a click at every whole one."""
+    return clips.make_clip(
+        tmp_path_factory.mktemp("sound") / "tone.mkv", frames=100, sound=[clips.Sound("pcm_s16le", rate=48_000)]
+    )
+
+
+def test_clicks_stay_where_they_are(tone: Path) -> None:
+    encoder, sound = encoded(tone)
+    assert encoder.moved == 0
+    found = clicks(sound)
+    assert [round(time) for time in found] == [0, 1, 2, 3]
+    assert all(abs(time - round(time)) < 0.04 for time in found)
+
+
+def test_another_rate_and_layout(tmp_path: Path) -> None:
+    path = clips.make_clip(tmp_path / "in.mkv", frames=100, sound=[clips.Sound("pcm_s16le", rate=8_000, layout="mono")])
+    encoder, sound = encoded(path)
+    assert (encoder.track.rate, encoder.track.channels) == (48_000, 1)
+    assert all(abs(time - round(time)) < 0.04 for time in clicks(sound))
+    assert abs(len(sound) / 48_000 - 4) < 0.1
+
+
+def test_lost_packets_become_silence_and_sound_stays_at_its_time(tone: Path) -> None:
+    encoder, sound = encoded(tone, lambda number, time: None if 20 <= number < 60 else time)
+    found = clicks(sound)
+    assert all(abs(time - round(time)) < 0.04 for time in found)
+    assert 3 in [round(time) for time in found]
+    assert encoder.moved == 1
+
+
+def test_a_clock_that_drifts_is_followed(tone: Path) -> None:
+    """A sender whose sound card runs 1 % slow: after 4 s its sound would be 40 ms off, and more with every second."""
+    encoder, _ = encoded(tone, lambda number, time: time * Fraction(101, 100))
+    assert encoder.moved >= 1
+    assert encoder.worst_s <= 0.02
+
+
+def test_sound_that_overlaps_is_cut(tone: Path) -> None:
+    encoder, sound = encoded(tone, lambda number, time: time - Fraction(1, 2) if number > 100 else time)
+    assert encoder.moved == 1
+    assert abs(len(sound) / 48_000 - 3.5) < 0.1
+
+
+def test_loudness(tone: Path) -> None:
+    _, plain = encoded(tone)
+    _, louder = encoded(tone, loudness=-8.0)
+    _, quieter = encoded(tone, loudness=-35.0)
+    level = [float(np.sqrt(np.mean(sound[48_000:] ** 2))) for sound in (quieter, plain, louder)]
+    assert level[0] < level[1] / 2
+    assert level[2] > level[1] * 1.2
+    assert abs(len(louder) - len(plain)) < 48_000 // 20
+    assert all(abs(time - round(time)) < 0.04 for time in clicks(quieter / max(abs(quieter))))
+
+
+def write(source: Path, to: Path, wish: SoundWish, *, live: bool = False, pictures: int | None = None) -> StreamWriter:
+    with StreamReader(FileSource(source)) as reader:
+        outlet = FileOutlet(to, overwrite=False)
+        with StreamWriter(outlet, reader.spec, sound=reader.sound, wish=wish, live=live) as writer:
+            for frame in reader:
+                writer.write(frame)
+    return writer
+
+
+def test_silence_where_there_is_no_sound(tmp_path: Path) -> None:
+    source = clips.make_clip(tmp_path / "mute.mp4", frames=50)
+    write(source, tmp_path / "out.mp4", SoundWish(silence=True))
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        sound = [frame.to_ndarray() for frame in container.decode(audio=0)]
+    assert 1.8 < sum(part.shape[1] for part in sound) / 48_000 < 2.1
+    assert max(float(np.abs(part).max()) for part in sound) < 1e-3
+
+
+def test_what_is_wished_for_is_done(tmp_path: Path) -> None:
+    source = clips.make_clip(
+        tmp_path / "in.mkv", frames=25, sound=[clips.Sound(), clips.Sound("libopus", language="fra")]
+    )
+    actions = {
+        SoundWish(): ["copied", "copied"],
+        SoundWish(frozenset({"aac"})): ["copied", "converted"],
+        SoundWish(frozenset({"aac"}), first=True): ["copied", "left out"],
+        SoundWish(anew=True): ["converted", "converted"],
+        SoundWish(none=True): ["left out", "left out"],
+    }
+    for number, (wish, expected) in enumerate(actions.items()):
+        writer = write(source, tmp_path / f"{number}.mkv", wish)
+        assert [stream["action"] for stream in writer.facts()["streams"]] == expected
+        carried = [one for one in expected if one != "left out"]
+        assert len(clips.sound_of(tmp_path / f"{number}.mkv")) == len(carried)
+
+
+def test_sound_goes_on_while_the_picture_stands_still(tone: Path, tmp_path: Path) -> None:
+    """Live: after the first picture nothing more is written for a while, and the sound leaves all the same."""
+    with StreamReader(FileSource(tone)) as reader:
+        outlet = FileOutlet(tmp_path / "out.mkv", overwrite=False)
+        with StreamWriter(outlet, reader.spec, sound=reader.sound, live=True) as writer:
+            frames = iter(reader)
+            writer.write(next(frames))
+            later = list(frames)
+            while reader.sound.wait(0):
+                writer._ended.wait(0.01)
+            assert writer.facts()["frames"] == 1
+            for frame in later:
+                writer.write(frame)
+    assert len(clips.sound_of(tmp_path / "out.mkv")[0]) > 100
