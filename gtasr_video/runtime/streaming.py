@@ -88,7 +88,7 @@ def upscale_stream(
     with StreamReader(open_source(source, config), duration=limits.duration, frames=limits.frames) as reader:
         outlet = open_outlet(output, config, reader.container, overwrite=overwrite)
         enlarged = reader.spec.scaled(upscaler.scale)
-        quick = is_address(source) or isinstance(outlet, NetworkOutlet)
+        quick = budget_s is not None or isinstance(outlet, NetworkOutlet)
         wish = SoundWish(
             outlet.sound_taken,
             first=isinstance(outlet, NetworkOutlet),
