@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from gtasr_video.config import load_config
-from gtasr_video.device import Device, choose
+from gtasr_video.device import Device, all_devices, choose
 from gtasr_video.errors import UsageError
 from gtasr_video.media import Encoding, Reader, Writer
 from gtasr_video.media.audit import Audit
+from gtasr_video.media.encoding import plan
 from gtasr_video.media.hardware import Door, Nvdec
 from gtasr_video.media.stream_config import StreamConfig
 from gtasr_video.media.verify import verify as compare_files
 from gtasr_video.models import VideoModel, load_model
-from gtasr_video.runtime.job import Job, run_job
+from gtasr_video.runtime.job import Job, help_job, run_job
+from gtasr_video.runtime.job.workers import Helper, hire
 from gtasr_video.runtime.live.config import LiveConfig
 from gtasr_video.runtime.progress import Mode
 from gtasr_video.runtime.report import Report
@@ -123,6 +127,7 @@ def upscale(
     overwrite: bool = False,
     restart: bool = False,
     wait_for_space: bool = False,
+    workers: int = 1,
     progress: Mode = "none",
 ) -> Report:
     """Upscale the video file `source` into `output`, with its sound, its times and its tags.
@@ -140,6 +145,8 @@ def upscale(
     overwrite  replace `output` if it exists; progress: what to show on stderr
     restart    begin anew, throwing away what an earlier run that did not end has kept in ``OUTPUT.job``
     wait_for_space  where the disk is full, wait for room instead of failing
+    workers    processes that share the file, one for each GPU where there are several; each part of the file begins
+               with a network that has seen only a few frames before it
 
     Nothing is left under the name `output` unless all went well; what is finished of it is kept in ``OUTPUT.job``, and
     the same call goes on from there and makes the same bytes (`Report.frames_resumed`).
@@ -176,37 +183,70 @@ def upscale(
             overwrite=overwrite,
             progress=progress,
         )
-    chosen = settings.choose_device()
-    reader = Reader(
-        source,
-        start=window[0],
-        duration=window[1],
-        frames=frames,
-        video_stream=video_stream,
-        deinterlace=settings.deinterlace,
-        door=settings.door(chosen),
+    request = _Request(
+        Path(source),
+        Path(output),
+        settings,
+        {
+            "start": window[0],
+            "duration": window[1],
+            "frames": frames,
+            "video_stream": video_stream,
+            "deinterlace": settings.deinterlace,
+        },
+        {"overwrite": overwrite, "drop_unsupported": drop_unsupported},
+        {"restart": restart, "wait_for_space": wait_for_space, "workers": workers},
     )
-    with reader:
+    if workers < 1 or (workers > 1 and model is not None):
+        raise UsageError("several workers need the network by its name or file" if model else "workers: at least 1")
+    with _opened(request, model) as job:
+        return run_job(job, progress=progress, announce=lambda writer: _log_plan(job.reader, job.upscaler, writer))
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """All that makes a job of two files, so that another process can make the same: options by who takes them."""
+
+    source: Path
+    output: Path
+    settings: UpscaleConfig
+    reading: dict[str, Any]
+    writing: dict[str, Any]
+    working: dict[str, Any]
+
+
+@contextmanager
+def _opened(request: _Request, model: VideoModel | None = None, device: str | None = None) -> Iterator[Job]:
+    """Open the source and the network for a job."""
+    settings, output = request.settings, request.output
+    chosen = replace(settings, device=device or settings.device).choose_device()
+    with Reader(request.source, **request.reading, door=settings.door(chosen)) as reader:
         upscaler = _upscaler(settings, model, chosen)
         enlarged = reader.spec.scaled(upscaler.scale)
         if settings.bake_rotation:
             enlarged = enlarged.upright()
 
         def open_writer() -> Writer:
-            return Writer(
-                output,
-                enlarged,
-                settings.encoding,
-                source=reader,
-                overwrite=overwrite,
-                drop_unsupported=drop_unsupported,
-            )
+            return Writer(output, enlarged, settings.encoding, source=reader, **request.writing)
 
-        asked = {"start": str(window[0]), "duration": str(window[1]), "frames": frames, "video_stream": video_stream}
-        asked |= {"steps": settings.steps, "drop_unsupported": drop_unsupported}
-        asked |= {"deinterlace": settings.deinterlace, "bake_rotation": settings.bake_rotation}
-        job = Job(reader, upscaler, Path(output), open_writer, asked, restart=restart, wait_for_space=wait_for_space)
-        return run_job(job, progress=progress, announce=lambda writer: _log_plan(reader, upscaler, writer))
+        asked: dict[str, Any] = {name: str(value) for name, value in request.reading.items()}
+        asked |= {"steps": settings.steps, "drop_unsupported": request.writing["drop_unsupported"]}
+        asked |= {"bake_rotation": settings.bake_rotation}
+        planned = plan(output, settings.encoding, enlarged)
+        hired = partial(_hire, request)
+        yield Job(reader, upscaler, output, planned, open_writer, asked, hire=hired, **request.working)
+
+
+def _hire(request: _Request, number: int) -> Helper:
+    """Start worker `number`: on a device of its own where there are several, else with its share of the cores."""
+    devices = all_devices(request.settings.device)
+    share = max(1, torch.get_num_threads() // request.working["workers"]) if devices == ["cpu"] else 1
+    return hire(_help, request, devices[number % len(devices)], threads=share)
+
+
+def _help(request: _Request, device: str) -> None:
+    with _opened(request, device=device) as job:
+        help_job(job)
 
 
 def verify(

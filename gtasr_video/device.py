@@ -53,6 +53,14 @@ def choose(name: str = "auto", dtype: torch.dtype | None = None) -> Device:
     raise DeviceError(f"device '{name}' is not supported; use auto, cpu, cuda or cuda:N")
 
 
+def all_devices(name: str = "auto") -> list[str]:
+    """Return the names of all devices that `name` can mean: every GPU for ``auto`` and ``cuda``, else the one named."""
+    gpus = torch.cuda.device_count() if name in ("auto", "cuda") and torch.cuda.is_available() else 0
+    if gpus:
+        return [f"cuda:{number}" for number in range(gpus)]
+    return ["cpu" if name == "auto" else name]
+
+
 def _cuda(device: torch.device, dtype: torch.dtype | None, why: str) -> Device:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if (device.index or 0) >= count:

@@ -48,6 +48,7 @@ _CODECS = "h264, h265, av1, vp9, prores or ffv1"
     show_default=True,
     help="On stderr: a bar on terminals, a line of JSON a second, nothing.",
 )
+@click.option("--workers", type=int, default=1, metavar="N", help="Processes that share a file, one a GPU.")
 @click.option("--restart", is_flag=True, help="Begin anew instead of going on where an earlier run ended.")
 @click.option("--wait-for-space", is_flag=True, help="Where the disk is full, wait for room instead of failing.")
 @click.option("--watch", is_flag=True, help="INPUT is a folder: go on with what is put into it, until Ctrl-C.")

@@ -72,6 +72,7 @@ class Decoder:
     facts        what the container says of the stream
     corrupt      packets the decoder refused or whose checksums fail, and frames it marked as damaged
     first_dts    decoding time of the first packet, as long as none has had a presentation time
+    guesses_pts  True if the container has no presentation times, so that frames get theirs in reading
     broken       True if reading stopped at an error before the end of the file
     """
 
@@ -97,7 +98,7 @@ class Decoder:
         self._open()
         self.facts = facts or facts_of(self._container, self._stream)
         # AVI stores decoding times only; what comes as pts are guesses, later than the sound by the reordering.
-        self._guessed_pts = self.facts.container == "avi"
+        self.guesses_pts = self.facts.container == "avi"
 
     def _open(self) -> None:
         through = try_door(self._door, self.path)
@@ -149,7 +150,7 @@ class Decoder:
         for packet in self._readable():
             if self._packets_in == 0:
                 self.first_dts = packet.dts
-            if packet.pts is not None and not self._guessed_pts:
+            if packet.pts is not None and not self.guesses_pts:
                 self.first_dts = None
             self._packets_in += packet.size > 0 and not packet.is_discard
             if self.facts.codec == "ffv1" and packet.size:
@@ -168,7 +169,7 @@ class Decoder:
             for frame in decoded:
                 self._frames_out += 1
                 self.corrupt += frame.is_corrupt
-                if self._guessed_pts:
+                if self.guesses_pts:
                     frame.pts = None
                 self._last = frame.pts if frame.pts is not None else self._last
                 yield frame

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from gtasr_video.media.source import Packet
+
+# Damaged files hold times that are farther apart than a packet can say.
+_LONGEST: Final = 2**62
 
 
 class PacketTimes:
@@ -25,7 +30,7 @@ class PacketTimes:
         """Take note of a frame that goes into the encoder."""
         if self._first_pts is None:
             self._first_pts = self.end = pts
-        self._durations[pts] = duration
+        self._durations[pts] = min(duration, _LONGEST)
         self.end = max(self.end, pts + duration)
 
     def settle(self, packets: list[Packet]) -> list[Packet]:

@@ -38,10 +38,10 @@ def place_of(frame: Frame, frames: int, *, plain: bool) -> Place:
 
 
 def digest_of(frame: Frame) -> str:
-    """Return the SHA-256 of the planes of a frame on the host."""
+    """Return the SHA-256 of the planes of a frame."""
     digest = hashlib.sha256()
     for plane in frame.planes:
-        digest.update(plane.contiguous().numpy().data)
+        digest.update(plane.cpu().contiguous().numpy().data)
     return digest.hexdigest()
 
 

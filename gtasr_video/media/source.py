@@ -123,7 +123,8 @@ def _why_unreadable(path: Path) -> str:
 def _mp4_boxes(path: Path) -> list[str]:
     """Return the types of the boxes at the top of an MP4 file as far as they can be followed; few for anything else."""
     found: list[str] = []
-    with contextlib.suppress(OSError), path.open("rb") as file:
+    # ValueError: a size that leads beyond what a file can be.
+    with contextlib.suppress(OSError, ValueError), path.open("rb") as file:
         while len(found) < _MOST_BOXES and len(head := file.read(16)) >= 8:
             size, header = int.from_bytes(head[:4], "big"), 8
             if size == 1:  # a 64-bit size follows

@@ -6,6 +6,7 @@ from fractions import Fraction
 
 # A step back by more than this is a new beginning (a joined recording), less is a mistake in the file.
 _RESTART_SECONDS = 1
+_FARTHEST = 2**60
 
 
 class Timeline:
@@ -18,6 +19,7 @@ class Timeline:
       of the packet that completed the frame is taken instead, as FFmpeg's own tools do.
     * Where a stream has decoding times only, the first frame gets that of the first packet: the frames a decoder
       holds back to reorder them are no delay of the picture against the sound.
+    * A time that no packet can hold counts as missing.
     * Where both are missing (in raw streams, and of frames that come when the decoder is drained), the frame comes
       one usual step after the one before.
     * A time equal to or a little before the last becomes one tick after it (`repaired` counts these).
@@ -39,6 +41,7 @@ class Timeline:
 
     def place(self, pts: int | None, dts: int | None) -> tuple[int, bool]:
         """Return (ticks, whether this frame restarts the clock) for the next frame in presentation order."""
+        pts, dts = _believable(pts), _believable(dts)
         raw = self._trusted(pts, dts)
         self.guessed += raw is None or raw != pts
         if self._last is None:
@@ -78,3 +81,8 @@ class Timeline:
         if pts is not None and (dts is None or self._faults[0] <= self._faults[1]):
             return pts
         return dts
+
+
+def _believable(stamp: int | None) -> int | None:
+    """Return `stamp`, or None for what only a damaged file says: sums of such times fit no packet."""
+    return None if stamp is None or abs(stamp) > _FARTHEST else stamp

@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +24,14 @@ from gtasr_video.errors import InputError, OutputError
 from gtasr_video.media import Reader, Writer
 from gtasr_video.media.audit import Audit, AuditError, Expected, audit_file
 from gtasr_video.media.durable import NO_SPACE, Space
+from gtasr_video.media.encoding import Plan
 from gtasr_video.media.segments import join
 from gtasr_video.runtime.channels import Channel
-from gtasr_video.runtime.job.journal import DoneSegments, Journal, PartJournal, open_journal, tidy
+from gtasr_video.runtime.job.journal import DoneSegments, Journal, PartJournal, help_with, open_journal, tidy
 from gtasr_video.runtime.job.memory import copied
 from gtasr_video.runtime.job.sink import PartWriter
 from gtasr_video.runtime.job.source import Cutting, Part, PartReader, fingerprint
+from gtasr_video.runtime.job.workers import Helper, split, wait_for
 from gtasr_video.runtime.progress import Mode, Monitor, showing
 from gtasr_video.runtime.report import Report
 from gtasr_video.runtime.session import QUEUE, Session
@@ -44,16 +49,21 @@ class Job:
     settings         all that the result depends on besides source, network and encoder, as plain JSON values
     restart          throw away what an earlier run has finished
     wait_for_space   where the disk is full, wait for room instead of failing
+    workers          how many processes work on it, each of them started by `hire`, with its number; if there is one,
+                     this process does the work itself
     """
 
     reader: Reader
     upscaler: Upscaler
     output: Path
+    plan: Plan
     open_writer: Callable[[], Writer]
     settings: dict[str, Any]
     restart: bool = False
     wait_for_space: bool = False
     cutting: Cutting = field(default_factory=Cutting)
+    workers: int = 1
+    hire: Callable[[int], Helper] | None = None
 
 
 def run_job(job: Job, *, progress: Mode = "none", announce: Callable[[Writer], None] = lambda _: None) -> Report:
@@ -67,20 +77,33 @@ def run_job(job: Job, *, progress: Mode = "none", announce: Callable[[Writer], N
         announce(trial)
     finally:
         trial.abort()
-    return _Run(job, trial).run(progress)
+    return _Run(job, fingerprint(job.reader.path)).run(trial, progress)
+
+
+def help_job(job: Job) -> None:
+    """Work on the parts of a job that another process leads, as long as there are some that nobody works on."""
+    journal, source = help_with(job.output, Space(job.output.parent, wait=job.wait_for_space))
+    work = _Run(job, source)
+    for part, of_part in zip(journal.parts, journal.journals, strict=True):
+        lock = of_part.claim()
+        if lock is not None:
+            of_part.check()
+            if not of_part.is_complete:
+                work.do(part, of_part, "none")
+            os.close(lock)
 
 
 class _Run:
-    def __init__(self, job: Job, trial: Writer) -> None:
-        self._job, self._trial = job, trial
-        self._space = Space(self._trial.path.parent, wait=job.wait_for_space)
-        self._source = fingerprint(job.reader.path)
+    def __init__(self, job: Job, source: dict[str, Any]) -> None:
+        self._job, self._source = job, source
+        self._space = Space(job.output.parent, wait=job.wait_for_space)
         self._read = 0  # frames that were read beyond those that are in segments; there should be none
 
-    def run(self, progress: Mode) -> Report:
-        job, output = self._job, self._trial.path
-        settings = {**job.settings, **_of_network(job.upscaler), **_of_output(self._trial), "cut": _plain(job.cutting)}
-        journal = open_journal(output, self._source, settings, [Part()], self._space, restart=job.restart)
+    def run(self, trial: Writer, progress: Mode) -> Report:
+        job, output = self._job, self._job.output
+        settings = {**job.settings, **_of_network(job.upscaler), **_of_output(trial), "cut": _plain(job.cutting)}
+        parts = split(job.reader, job.workers)
+        journal = open_journal(output, self._source, settings, parts, self._space, restart=job.restart)
         try:
             resumed = journal.frames
             if resumed:
@@ -99,22 +122,46 @@ class _Run:
 
     def _work(self, journal: Journal, progress: Mode) -> Report:
         """Do what is left of each part."""
+        left = [of_part for of_part in journal.journals if not of_part.is_complete]
+        hands = min(self._job.workers, len(left))
+        if hands > 1 and self._job.hire is not None:
+            return self._together(journal, hands, progress)
         report: Report | None = None
         for part, of_part in zip(journal.parts, journal.journals, strict=True):
             if report is None or not of_part.is_complete:
-                report = self._do(part, of_part, progress)
+                report = self.do(part, of_part, progress)
         assert report is not None
         return report
 
-    def _do(self, part: Part, journal: PartJournal, progress: Mode) -> Report:
+    def _together(self, journal: Journal, hands: int, progress: Mode) -> Report:
+        """Let other processes do what is left, and watch them."""
+        job, began, before = self._job, time.perf_counter(), journal.frames
+        assert job.hire is not None
+        monitor = Monitor(job.reader.frame_count_estimate)
+        monitor.decoded()
+
+        def look() -> None:
+            for of_part in journal.journals:
+                of_part.reload()
+            monitor.frames_out = journal.frames
+
+        with showing(monitor, progress):
+            wait_for([job.hire(number) for number in range(hands)], look)
+        if any(not of_part.is_complete for of_part in journal.journals):
+            raise OutputError(f"{job.output}: a worker left its part undone; run the same command again")
+        report = self.do(journal.parts[0], journal.journals[0], "none")
+        seconds = time.perf_counter() - began
+        length = float(job.reader.duration or 0)
+        fps = (journal.frames - before) / seconds
+        return replace(report, seconds=seconds, media_seconds=length, fps=fps, device=f"{report.device} x{hands}")
+
+    def do(self, part: Part, journal: PartJournal, progress: Mode) -> Report:
         """Do what is left of one part; where that is nothing, only report."""
         job, last = self._job, journal.last
         source = PartReader(job.reader, part, None if last is None else last.next, job.cutting)
         origin = job.reader.origin_ticks
-        output = self._trial.path
-        writer = PartWriter(
-            source, job.upscaler, journal, output, self._trial.plan, origin, self._space, self._check_source
-        )
+        check = partial(self._check_source, part)
+        writer = PartWriter(source, job.upscaler, journal, job.output, job.plan, origin, self._space, check)
         monitor = Monitor(source.frame_count_estimate, source.duration)
         queues = Channel[Any](QUEUE, name="staged"), Channel[Any](QUEUE, name="pending")
         session = Session(source, job.upscaler, writer, monitor, *queues)
@@ -132,9 +179,14 @@ class _Run:
         self._read += source.count - journal.frames
         return report
 
-    def _check_source(self) -> None:
+    def _check_source(self, part: Part) -> None:
         """Raise InputError if the source is not what it was when the work began: what was read is worth nothing."""
         path = self._job.reader.path
+        if part != Part() and not self._job.reader.is_plain:
+            raise InputError(
+                f"{path} has times that must be repaired, for which it has to be read from its beginning; "
+                "use --workers 1 --restart"
+            )
         if fingerprint(path) != self._source:
             raise InputError(f"{path} changed while it was read; run again when it is what it was")
 

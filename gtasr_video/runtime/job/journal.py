@@ -119,7 +119,18 @@ class PartJournal:
     def __init__(self, folder: Path, space: Space) -> None:
         self.folder, self._space = folder, space
         folder.mkdir(exist_ok=True)
-        self._records = sorted(folder.glob("*.json"))
+        self.reload()
+
+    def reload(self) -> None:
+        """Look again at what is there, where another process may have added to it."""
+        self._records = sorted(self.folder.glob("*.json"))
+
+    def claim(self) -> int | None:
+        """Return the lock of this part, held until it is closed or the process ends; None if another holds it."""
+        try:
+            return _lock(self.folder, self.folder)
+        except OutputError:
+            return None
 
     def check(self) -> None:
         """Forget segments that are not whole, those after them, and what a dead process left half done."""
@@ -233,6 +244,15 @@ class Journal:
                 self.remove()
             os.close(self._lock)
             self._lock = -1
+
+
+def help_with(output: Path, space: Space) -> tuple[Journal, dict[str, Any]]:
+    """Return the journal of a job that another process leads, without its lock, and the fingerprint of its source."""
+    folder = folder_for(output)
+    known = _known(folder)
+    if known is None:
+        raise OutputError(f"{folder}: there is no job to help with")
+    return Journal(folder, -1, space, [Part(**part) for part in known["parts"]]), known["source"]
 
 
 def folder_for(output: Path) -> Path:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gtasr_video.frames import Frame
 from gtasr_video.media import Encoding, Reader, Writer
+from gtasr_video.media.encoding import plan
 from gtasr_video.models.facts import State, VideoModel
 from gtasr_video.runtime.backends import Name
 from gtasr_video.runtime.job import Job, run_job
@@ -69,7 +70,17 @@ def do(
             return Writer(output, enlarged, encoding, source=reader)
 
         asked = {"window": {key: str(value) for key, value in window.items()}, **(settings or {})}
-        job = Job(reader, upscaler, output, open_writer, asked, restart, wait_for_space, cutting)
+        job = Job(
+            reader,
+            upscaler,
+            output,
+            plan(output, encoding, enlarged),
+            open_writer,
+            asked,
+            restart,
+            wait_for_space,
+            cutting,
+        )
         return run_job(job)
 
 

@@ -1,0 +1,151 @@
+"""Several processes on one file: it is split at key pictures, and each takes the next part that nobody has.
+
+A part begins with frames that only warm the network up, so its first frames are nearly, not exactly, what one process
+would have made. Where it is split is kept in the journal: going on makes the same bytes, with any number of processes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from multiprocessing.connection import Connection, wait
+from typing import Any, Final
+
+import torch
+
+from gtasr_video import errors
+from gtasr_video.errors import DeviceError, GTASRVideoError, describe
+from gtasr_video.media import Reader
+from gtasr_video.media.decoder import Decoder
+from gtasr_video.runtime.job.source import Part
+
+log = logging.getLogger("gtasr_video")
+
+# Frames that a network sees before those that count. What it remembers fades: confidence is below 1 everywhere.
+WARM_UP: Final = 12
+# More parts than workers, so that none is idle for long at the end; but none shorter than this.
+_PARTS_EACH: Final = 2
+SHORTEST_S = Fraction(10)
+_LOOK_S: Final = 0.5
+
+Work = Callable[[], None]
+
+
+def split(reader: Reader, workers: int, shortest: Fraction | None = None) -> list[Part]:
+    """Return the parts of what `reader` will read, cut at key pictures, about equally long; one where it cannot be cut.
+
+    It can be cut where the file says how long it is and its frames have times of their own.
+    """
+    if workers < 2 or reader.duration is None or reader.frames is not None:
+        return [Part()]
+    count = min(_PARTS_EACH * workers, int(reader.duration / (shortest or SHORTEST_S)))
+    length = reader.duration / max(1, count)
+    cuts: list[int] = []
+    for number in range(1, count):
+        pts = _key_before(reader, reader.first_time + number * length)
+        if pts is None:
+            return [Part()]
+        if pts * reader.spec.time_base > reader.first_time and pts not in cuts:
+            cuts.append(pts)
+    firsts: list[int | None] = [None, *sorted(cuts)]
+    return [
+        Part(first, end, WARM_UP if first is not None else 0)
+        for first, end in zip(firsts, [*firsts[1:], None], strict=True)
+    ]
+
+
+def _key_before(reader: Reader, time: Fraction) -> int | None:
+    """Return the pts of the last key picture before a file time, None where frames have none."""
+    decoder = Decoder(reader.path, reader.stream_index, threads=1)
+    try:
+        decoder.seek(time)
+        frame = next(decoder.frames(), None)
+        return None if frame is None or decoder.guesses_pts else frame.pts
+    finally:
+        decoder.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Helper:
+    """A process that works on parts, and the line on which it says what went wrong."""
+
+    process: Any
+    line: Connection
+
+
+def hire(work: Callable[..., None], *arguments: Any, threads: int) -> Helper:
+    """Start a process that calls ``work(*arguments)``, which must be importable; `threads` is what torch may use."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=_run, args=(there, threads, work, arguments), daemon=True)
+    process.start()
+    there.close()
+    return Helper(process, here)
+
+
+def _run(line: Connection, threads: int, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    torch.set_num_threads(threads)
+    try:
+        work(*arguments)
+    except KeyboardInterrupt:
+        line.send(("KeyboardInterrupt", ""))
+    except GTASRVideoError as error:
+        line.send((type(error).__name__, describe(error)))
+    except Exception as error:
+        line.send(("GTASRVideoError", f"a worker failed ({type(error).__name__}: {describe(error)})"))
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it is gone, whatever became of it."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def wait_for(helpers: Sequence[Helper], look: Work) -> None:
+    """Wait until all have ended, calling `look` now and then; the first that fails ends all, and that is raised."""
+    try:
+        running = list(helpers)
+        while running:
+            ended = wait([helper.process.sentinel for helper in running], timeout=_LOOK_S)
+            look()
+            for helper in [h for h in running if h.process.sentinel in ended]:
+                running.remove(helper)
+                _raise_what_failed(helper)
+    finally:
+        dismiss(helpers)
+
+
+def _raise_what_failed(helper: Helper) -> None:
+    helper.process.join()
+    with contextlib.suppress(EOFError):
+        if helper.line.poll():
+            name, text = helper.line.recv()
+            if name == "KeyboardInterrupt":
+                raise KeyboardInterrupt
+            raise getattr(errors, name, GTASRVideoError)(text)
+    if helper.process.exitcode:
+        raise DeviceError(f"a worker process died (exit code {helper.process.exitcode}); run the same command again")
+
+
+def dismiss(helpers: Sequence[Helper]) -> None:
+    """End what still runs, and wait for it."""
+    for helper in helpers:
+        if helper.process.is_alive():
+            helper.process.terminate()
+    for helper in helpers:
+        helper.process.join(20)
+        if helper.process.is_alive():
+            helper.process.kill()
+            helper.process.join()
+        helper.line.close()
