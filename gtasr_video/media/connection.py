@@ -117,6 +117,7 @@ class Connection:
         tracks = {stream.index: number for number, stream in enumerate(self.sounds[: len(sound.tracks)])}
         waiting: int | None = 0
         for packet in self._packets():
+            self.corrupt += packet.is_corrupt
             time = self._move(packet, clock)
             if packet.stream_index in tracks:
                 sound.put(SoundPacket(tracks[packet.stream_index], time, packet))

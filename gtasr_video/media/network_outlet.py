@@ -35,6 +35,7 @@ class NetworkOutlet:
         self._senders: list[Sender] = []
         self._parts: list[bytes] = []
         self._began = time.monotonic()
+        self._last = 0.0
 
     def open(self) -> NetworkOutlet:
         """Start the programs, and return what takes the bytes."""
@@ -50,6 +51,7 @@ class NetworkOutlet:
         """Pass on the packet whose bytes have come. Raises OutputError if nobody was ever reached."""
         chunk = Chunk(b"".join(self._parts), key, pictures, seconds)
         self._parts.clear()
+        self._last = seconds
         for sender in self._senders:
             sender.queue.put(chunk)
         waited = time.monotonic() - self._began
@@ -59,6 +61,8 @@ class NetworkOutlet:
 
     def commit(self) -> None:
         """Send what waits, and end the programs."""
+        if self._parts:  # the muxer holds a packet or two until it is closed
+            self.sent(self._last, key=False, pictures=0)
         for sender in self._senders:
             sender.queue.end()
         for sender in self._senders:

@@ -80,6 +80,9 @@ class StreamWriter:
     def _open(self) -> None:
         form = self.outlet.form
         options = {"avoid_negative_ts": "disabled", "flush_packets": "1", **form.options}
+        if self._live:
+            # The muxer would put packets in order of time, and hold sound until the picture has come as far.
+            options["max_interleave_delta"] = "1"
         container = av.open(
             self.outlet.open(),
             mode="w",
