@@ -49,6 +49,14 @@ def with_streams(config: UpscaleConfig, options: dict[str, Any]) -> UpscaleConfi
     return replace(config, stream=replace(config.stream, **known))
 
 
+def hide_secrets() -> None:
+    """Take the secrets of addresses out of what others see of this program."""
+    from gtasr_video.media.address import mask
+    from gtasr_video.media.arguments import hide_arguments
+
+    hide_arguments(mask)
+
+
 def _number(name: str, text: str) -> float:
     try:
         return float(text)

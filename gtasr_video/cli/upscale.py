@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from gtasr_video.cli.live_options import live_options, with_live
-from gtasr_video.cli.stream_options import stream_options, with_streams
+from gtasr_video.cli.stream_options import hide_secrets, stream_options, with_streams
 from gtasr_video.errors import OutputError, UsageError
 
 _CODECS = "h264, h265, av1, vp9, prores or ffv1"
@@ -88,6 +88,8 @@ def command(
     if not sources:
         raise click.UsageError("missing argument 'OUTPUT'")
     log_to_stderr(verbose=verbose)
+    if any("://" in str(name) for name in (*paths, *options["also"])):
+        hide_secrets()
     if report is not None:
         _check_report(report, paths)
     config = with_streams(UpscaleConfig.load(config_name, overrides), options)

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from gtasr_video.errors import MediaError
 from gtasr_video.media.address import Address, mask
+from gtasr_video.media.arguments import hide_arguments
 
 _WORDS_KEPT: Final = 20
 _GRACE_S: Final = 2.0
@@ -61,6 +62,7 @@ class Child:
         options = ("-hide_banner", "-nostats", "-loglevel", "warning", "-nostdin")
         command = ffmpeg.compile(graph.global_args(*options), cmd=program(), overwrite_output=True)
         self._hide = address.hide if address is not None else mask
+        self._hidden = False
         self._words: deque[str] = deque(maxlen=_WORDS_KEPT)
         self._hear, speak = _unheeded_pipe()
         self.progress_fd, progress = _unheeded_pipe()
@@ -89,6 +91,11 @@ class Child:
     def code(self) -> int | None:
         """Its exit code, None while it runs."""
         return self._process.poll()
+
+    def hide(self) -> None:
+        """Hide the address's secrets from those who list programs; to be called once the program has connected."""
+        if not self._hidden and self.code is None:
+            self._hidden = hide_arguments(self._hide, self._process.pid)
 
     def heard(self) -> list[str]:
         """Return the last lines it has said, with the address's secrets hidden."""

@@ -116,6 +116,7 @@ class NetworkSource:
     def _connected(self, child: Child, inflow: Inflow) -> Connection:
         if not inflow.begins():
             raise _NothingCameError(child.reason() or f"nothing came ({inflow.ended})", there=child.code is None)
+        child.hide()
         if any(mark in line for line in child.heard() for mark in _WRONG_KEY):
             self.refused += 1
             raise _NothingCameError("a publisher with a wrong key was turned away", there=True, ends=False)

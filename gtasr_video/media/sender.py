@@ -59,6 +59,7 @@ class Sender:
 
     def _send_through(self, child: Child) -> None:
         """Send until the end, or until `child` ends, fails or stands still."""
+        self._child = child
         watch = _Progress(child, STALL_S)
         flow = self._flow = Outflow(child.fd)
         try:
@@ -87,6 +88,7 @@ class Sender:
         except BrokenPipeError:
             return False
         if watch.moves and not self.connected:
+            self._child.hide()
             self.connected = self.was_connected = True
             self._back_off.reset()
             log.info("%s: connected", self.name)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from gtasr_video.errors import UsageError
 from gtasr_video.media.address import Address, mask
+from gtasr_video.media.arguments import hide_arguments
 from gtasr_video.media.back_off import BackOff
 
 SECRETS = [
@@ -91,3 +95,18 @@ def test_waits_grow_and_differ() -> None:
     assert len(set(waits[6:])) == 14
     wait.reset()
     assert wait.next_s() <= 0.375
+
+
+def test_arguments_of_a_program_can_be_hidden() -> None:
+    """What ``ps`` shows of a running program; what it has read of them stays."""
+    code = "import sys, time; print(flush=True); sys.stdin.read(); print(sys.argv[1])"
+    command = [sys.executable, "-c", code, "rtmp://h/app/SECRET"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert hide_arguments(mask, process.pid)
+        shown = Path(f"/proc/{process.pid}/cmdline").read_text()
+        told, _ = process.communicate()
+    assert "SECRET" not in shown
+    assert "rtmp://h/app/***" in shown
+    assert told == "rtmp://h/app/SECRET\n"

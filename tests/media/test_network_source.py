@@ -193,7 +193,14 @@ def test_a_wrong_key_is_turned_away(clip: Path, caplog: pytest.LogCaptureFixture
     right, wrong = f"rtmp://127.0.0.1:{port}/app/secret-key", f"rtmp://127.0.0.1:{port}/app/guessed-key"
     with peers.Publisher(clip, wrong, "flv", pace=0, times=1) as intruder:
         source = NetworkSource(Address(right), StreamConfig(**QUICK, listen=True))
-        opened = threading.Thread(target=lambda: source.open().close())
+        programs: list[str] = []
+
+        def listen() -> None:
+            connection = source.open()
+            programs.extend(peers.children())
+            connection.close()
+
+        opened = threading.Thread(target=listen)
         opened.start()
         while not source.refused:
             intruder._thread.join(0.05)
@@ -203,6 +210,9 @@ def test_a_wrong_key_is_turned_away(clip: Path, caplog: pytest.LogCaptureFixture
     assert not opened.is_alive()
     assert "secret-key" not in caplog.text
     assert "guessed-key" not in caplog.text
+    ours = next(program for program in programs if "-listen" in program)
+    assert "secret-key" not in ours
+    assert "/app/***" in ours
 
 
 @pytest.mark.parametrize("limit", [{"max_bitrate": 1000.0}, {"max_pixels": 1000}])
