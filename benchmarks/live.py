@@ -7,6 +7,7 @@ the very same frame by one clock. Lines of JSON.
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -147,6 +148,101 @@ def latency(size: tuple[int, int], fps: int, seconds: float, latency: str, model
         line = {"relay": name, "size": size, "fps": fps, "frames": counted, "missing": counted - len(taken)}
         line |= {"p50_ms": round(p50, 1), "p95_ms": round(p95, 1), "added_p50_ms": round(p50 - bare, 1)}
         click.echo(json.dumps(line))
+
+
+def source(size: tuple[int, int], fps: int, seconds: float) -> list[str]:
+    """Return ffmpeg's words for pictures that flash, and sound that beeps, for the first fifth of every second."""
+    flash = f"testsrc2=size={size[0]}x{size[1]}:rate={fps},drawbox=y=ih/2:t=fill:c=black"
+    flash += ",drawbox=y=ih/2:t=fill:c=white:enable='lt(mod(t,1),0.2)'"
+    beep = "aevalsrc='if(lt(mod(t,1),0.2),sin(2*PI*1000*t),0)':s=48000"
+    words = ["-v", "error", "-nostdin", "-re", "-f", "lavfi", "-i", flash, "-re", "-f", "lavfi", "-i", beep]
+    codecs = ["-c:v", "libx264", "-preset", "superfast", "-tune", "zerolatency", "-g", str(fps), "-c:a", "aac"]
+    return [FFMPEG, *words, "-t", str(seconds), "-pix_fmt", "yuv420p", *codecs, "-f", "mpegts"]
+
+
+def onsets(path: Path) -> tuple[list[float], list[float], int]:
+    """Return the seconds at which flashes and beeps begin, and the number of frames."""
+    flashes, beeps, frames = [], [], 0
+    with av.open(str(path)) as container:
+        bright = True
+        for picture in container.decode(video=0):
+            lower = picture.to_ndarray(format="gray")[picture.height * 5 // 8 : picture.height * 7 // 8]
+            was, bright = bright, bool(lower.mean() > 128)
+            frames += 1
+            if bright and not was:
+                flashes.append(float(picture.time))
+    with av.open(str(path)) as container:
+        loud_until = float("inf")
+        for sound in container.decode(audio=0):
+            samples = np.abs(sound.to_ndarray().astype(np.float64)).max(axis=0)
+            for at in np.flatnonzero(samples > 0.25 * max(samples.max(), 0.5)) / sound.sample_rate + float(sound.time):
+                if at > loud_until + 0.3:
+                    beeps.append(float(at))
+                loud_until = float(at)
+            if loud_until == float("inf"):
+                loud_until = float(sound.time)
+    return flashes, beeps, frames
+
+
+def offsets(path: Path) -> tuple[NDArray[np.float64], int]:
+    """Return by how many ms each beep comes before its flash, and the number of frames."""
+    flashes, beeps, frames = onsets(path)
+    nearest = [min(beeps, key=lambda beep: abs(beep - flash)) for flash in flashes]
+    return np.array([1000 * (flash - beep) for flash, beep in zip(flashes, nearest, strict=True)]), frames
+
+
+@main.command()
+@click.option("--size", type=(int, int), default=(160, 96), show_default=True)
+@click.option("--fps", default=15, show_default=True)
+@click.option("--minutes", default=30.0, show_default=True)
+@click.option("--model", default="s", show_default=True)
+@click.option("--latency", default="1s", show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A folder for what was recorded.")
+def soak(size: tuple[int, int], fps: int, minutes: float, model: str, latency: str, out: Path) -> None:
+    """Relay flashes and beeps over TCP at playback speed; count frames on both sides and measure sound to picture."""
+    out.mkdir(parents=True, exist_ok=True)
+    recording, report = out / "relayed.mkv", out / "report.json"
+    subprocess.run([*source(size, fps, 10), "-y", str(out / "direct.ts")], check=True)
+    first, last = (f"tcp://127.0.0.1:{free_port()}" for _ in range(2))
+    record = [
+        FFMPEG,
+        "-v",
+        "error",
+        "-nostdin",
+        "-f",
+        "mpegts",
+        "-i",
+        f"{last}?listen=1",
+        "-c",
+        "copy",
+        "-y",
+        str(recording),
+    ]
+    ours = [sys.executable, "-m", "gtasr_video", "upscale", first, last, "--model", model, "--latency", latency]
+    ours += ["--config", "live", "--report", str(report), "--progress", "none"]
+    with (
+        subprocess.Popen(record) as recorder,
+        subprocess.Popen([*source(size, fps, 60 * minutes), f"{first}?listen=1"]),
+    ):
+        subprocess.run(ours, check=True)
+        recorder.wait(60)
+    (before, _), (after, received) = offsets(out / "direct.ts"), offsets(recording)
+    facts = json.loads(report.read_text())
+    unexplained = facts["frames_in"] - facts["frames_out"] - facts["frames_dropped"]
+    kept = {key: facts["live"][key] for key in ("frames", "stopgaps", "dropped", "latency_ms", "changed", "reconnects")}
+    line = {"minutes": minutes, "model": model, "size": size, "fps": fps, "sent": round(60 * minutes * fps)}
+    line |= {"frames_in": facts["frames_in"], "frames_out": facts["frames_out"], "received": received, **kept}
+    change = np.abs(after - np.median(before))
+    line |= {"unexplained": unexplained, "lost_behind_us": facts["frames_out"] - received, "flashes": len(after)}
+    line |= {"av_change_ms_p50": round(float(np.median(change)), 1), "av_change_ms_max": round(float(change.max()), 1)}
+    click.echo(json.dumps(line))
+
+
+def free_port() -> int:
+    """Return a TCP port that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def read(path: Path, frames: int) -> list[torch.Tensor]:

@@ -139,8 +139,14 @@ class Report:
             frames += f" ({self.frames_resumed} made before)"
         return (
             f"{self.output.get('path')}: {frames} of {self.output.get('width')}x{self.output.get('height')} in "
-            f"{self.seconds:.1f} s, {self.fps:.1f} fps ({self.ratio:.2f}x real time{limit})"
+            f"{self.seconds:.1f} s, {self.fps:.1f} fps ({self.ratio:.2f}x real time{limit}){self._missed()}"
         )
+
+    def _missed(self) -> str:
+        """Return what a live run had no time for, as the end of a line; nothing if it had time for all."""
+        stopgaps = self.live["stopgaps"] if self.live else 0
+        said = {"by bicubic for want of time": stopgaps, "dropped": self.frames_dropped}
+        return "".join(f", {count} {what}" for what, count in said.items() if count)
 
 
 def write_json(target: Path, text: str) -> None:
