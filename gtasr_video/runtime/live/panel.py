@@ -49,7 +49,8 @@ def rows(status: LiveStatus) -> Iterator[tuple[str, str]]:
     yield "missed", f"{status.stopgaps} bicubic for want of time, {status.dropped} dropped"
     rate = "" if status.bitrate_kbps is None else f"{status.bitrate_kbps:.0f} kbit/s, "
     yield "output", f"{rate}{status.output_dropped} dropped, {status.reconnects} reconnects"
-    yield "sound", f"{_milliseconds(status.av_offset_ms)} ahead of the picture"
+    if status.av_offset_ms is not None:
+        yield "sound", f"{status.av_offset_ms:.0f} ms ahead of the picture"
 
 
 def _milliseconds(value: float | None) -> str:
