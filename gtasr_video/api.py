@@ -27,6 +27,7 @@ from gtasr_video.models import VideoModel, load_model
 from gtasr_video.runtime.job import Job, help_job, run_job
 from gtasr_video.runtime.job.workers import Helper, hire
 from gtasr_video.runtime.live.config import LiveConfig
+from gtasr_video.runtime.pictures import PictureJob, concerns_pictures, upscale_pictures
 from gtasr_video.runtime.progress import Mode
 from gtasr_video.runtime.report import Report
 from gtasr_video.runtime.session import memory
@@ -183,6 +184,20 @@ def upscale(
             overwrite=overwrite,
             progress=progress,
         )
+    if concerns_pictures(Path(source), Path(output)):
+        pictures = PictureJob(
+            Path(source),
+            Path(output),
+            settings.encoding,
+            settings.stream.rate or "",
+            *window,
+            frames,
+            bake_rotation=settings.bake_rotation,
+            deinterlace=settings.deinterlace,
+            drop_unsupported=drop_unsupported,
+            overwrite=overwrite,
+        )
+        return upscale_pictures(pictures, _upscaler(settings, model, settings.choose_device()), progress=progress)
     request = _Request(
         Path(source),
         Path(output),

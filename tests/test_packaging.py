@@ -19,6 +19,7 @@ BASE = {
     "torchaudio",
     "av",
     "numpy",
+    "pillow",
     "ffmpeg-python",
     "decord",
     "rich",

@@ -79,6 +79,8 @@ CODECS: Final = {
             alpha_in=("mov", "matroska"),
         ),
         Codec("ffv1", "ffv1", options={"level": "3", "slicecrc": "1"}, keeps_rgb=True, alpha_in=("matroska",)),
+        Codec("gif", "gif", keeps_rgb=True, alpha_in=("gif",)),
+        Codec("webp", "libwebp_anim", options={"quality": "90"}, alpha_in=("webp",)),
         Codec("rawvideo", "rawvideo", keeps_rgb=True, alpha_in=("nut",)),
     )
 }
@@ -100,6 +102,8 @@ CONTAINERS: Final = {
     ".mov": Container("mov", ("h264", "h265", "prores"), text="mov_text", options={"movflags": "+faststart"}),
     ".mkv": Container("matroska", ("h264", "h265", "av1", "vp9", "prores", "ffv1"), text="subrip"),
     ".webm": Container("webm", ("vp9", "av1"), sound="libopus", text="webvtt"),
+    ".gif": Container("gif", ("gif",), sound=""),
+    ".webp": Container("webp", ("webp",), sound="", options={"loop": "0"}),
     ".ts": _TS,
     ".m2ts": replace(_TS, options={"mpegts_m2ts_mode": "1"}),
 }

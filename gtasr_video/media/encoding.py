@@ -9,7 +9,7 @@ from av.codec.codec import find_best_pix_fmt_of_list
 
 from gtasr_video.config import nearest
 from gtasr_video.errors import UsageError
-from gtasr_video.frames import PixelLayout, VideoSpec
+from gtasr_video.frames import ColorSpec, PixelLayout, VideoSpec
 from gtasr_video.media.codecs import ALIASES, CODECS, CONTAINERS, PACKED, WHOLE_TREE, Codec, Container, pixel_formats
 from gtasr_video.media.hdr import encoder_options, is_hdr
 from gtasr_video.media.planes import LAYOUTS, without_alpha
@@ -101,7 +101,7 @@ def plan_in(container: Container, encoding: Encoding, spec: VideoSpec, *, drop_a
     return Plan(
         codec,
         container,
-        _frames_for(layout, spec),
+        _frames_for(layout, spec, codec),
         -(-spec.width // across) * across,
         -(-spec.height // down) * down,
         pix_fmt,
@@ -177,6 +177,8 @@ def _preset_for(encoding: Encoding, codec: Codec, layout: PixelLayout) -> str | 
 
 def _pixels_for(encoding: Encoding, codec: Codec, source: PixelLayout) -> tuple[PixelLayout, str]:
     """Return the layout frames come in, and the name the encoder knows it by."""
+    if codec.name == "gif":
+        return LAYOUTS["gbrap" if source.alpha else "gbrp"], "pal8"
     offered = pixel_formats(codec.encoder)
     if not offered:
         raise UsageError(f"this build of FFmpeg lacks {codec.encoder}; use another --codec")
@@ -202,11 +204,13 @@ def _asked_pixels(name: str, codec: Codec, offered: tuple[str, ...]) -> tuple[Pi
     raise UsageError(f"{codec.name} cannot encode '{name}'{hint}; use one of {', '.join(offered)}")
 
 
-def _frames_for(layout: PixelLayout, spec: VideoSpec) -> VideoSpec:
+def _frames_for(layout: PixelLayout, spec: VideoSpec, codec: Codec) -> VideoSpec:
     """Return `spec` in `layout`, with colours that go with it.
 
-    RGB that becomes YUV uses 709 in limited range; YUV that becomes RGB is in full range.
+    RGB that becomes YUV uses 709 in limited range; YUV that becomes RGB is in full range. WebP knows 601 only.
     """
+    if codec.name == "webp":
+        return replace(spec, layout=layout, color=ColorSpec("bt601"))
     color, to_rgb = spec.color, layout.rgb
     if to_rgb and color.matrix != "rgb":
         color = replace(color, matrix="rgb", full_range=True, matrix_code=2)

@@ -9,9 +9,7 @@ import re
 import struct
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import Any, Final
-
-import av
+from typing import Final
 
 from gtasr_video.frames import HdrMetadata, VideoSpec
 
@@ -27,12 +25,11 @@ def is_hdr(spec: VideoSpec) -> bool:
     return spec.color.transfer in (_PQ, _HLG)
 
 
-def hdr_of(frame: av.VideoFrame) -> HdrMetadata | None:
-    """Return what `frame` carries of mastering display and content light level, or None."""
-    side_data: Any = frame.side_data
-    mastering, light = side_data.get("MASTERING_DISPLAY_METADATA"), side_data.get("CONTENT_LIGHT_LEVEL")
-    display = None if mastering is None else _display(bytes(mastering))
-    levels = None if light is None else _LIGHT.unpack(bytes(light)[: _LIGHT.size])
+def hdr_of(sides: dict[str, bytes]) -> HdrMetadata | None:
+    """Return what the `tags.side_data` of a frame say of mastering display and content light level, or None."""
+    mastering, light = sides.get("MASTERING_DISPLAY_METADATA"), sides.get("CONTENT_LIGHT_LEVEL")
+    display = None if mastering is None else _display(mastering)
+    levels = None if light is None else _LIGHT.unpack(light[: _LIGHT.size])
     if display is None and levels is None:
         return None
     return HdrMetadata(display, None if levels is None else (levels[0], levels[1]))
@@ -86,16 +83,15 @@ def _levels(hdr: HdrMetadata, name: str) -> str:
     return "" if hdr.light is None else f"{name}={hdr.light[0]},{hdr.light[1]}"
 
 
-def layers_left_out(frame: av.VideoFrame, description: str) -> Iterator[str]:
+def layers_left_out(sides: dict[str, bytes], description: str) -> Iterator[str]:
     """Yield what lies over or in the picture and does not survive, as the end of a sentence about the file."""
-    side_data: Any = frame.side_data
     profile = dolby_profile(description)
-    if profile is not None or side_data.get("DOVI_METADATA") is not None:
+    if profile is not None or "DOVI_METADATA" in sides:
         named = "" if profile is None else f" (profile {profile})"
         yield f"has a Dolby Vision layer{named}, which is left out; its base picture is kept"
-    if side_data.get("DYNAMIC_HDR_PLUS") is not None:
+    if "DYNAMIC_HDR_PLUS" in sides:
         yield "has HDR10+ metadata that change with the picture, which are left out; the static ones are kept"
-    if side_data.get("A53_CC") is not None:
+    if "A53_CC" in sides:
         yield "has closed captions inside its picture, which are left out; extract them to a subtitle stream first"
 
 

@@ -12,6 +12,7 @@ from gtasr_video.frames import Frame
 from gtasr_video.media import tags
 from gtasr_video.media.codecs import PACKED, hush
 from gtasr_video.media.encoding import Plan
+from gtasr_video.media.palette import Palette
 from gtasr_video.media.planes import from_planes
 from gtasr_video.media.source import Packet
 
@@ -25,6 +26,7 @@ class PictureEncoder:
 
     def __init__(self, container: OutputContainer, plan: Plan) -> None:
         self._plan = plan
+        self._palette = Palette()
         hush(plan.codec.encoder)
         rate = min(plan.spec.frame_rate or USUAL_RATE, _FASTEST)
         stream = container.add_stream(plan.codec.encoder, rate=rate, options=plan.options)
@@ -63,6 +65,8 @@ class PictureEncoder:
         packed = plan.pix_fmt in PACKED
         picture = from_planes(frame.planes, plan.spec.layout, plan.width, plan.height, packed=packed)
         picture.pts, picture.time_base = pts, plan.spec.time_base
+        if plan.pix_fmt == "pal8":
+            picture = self._palette.reduce(picture)
         self._used = True
         return list(self.stream.encode(picture))
 

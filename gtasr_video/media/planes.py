@@ -16,6 +16,8 @@ from torch import Tensor
 
 from gtasr_video.frames import PixelLayout
 
+# Formats that some decoders always give, and the place of alpha in them.
+_USED_ALPHA = {"bgra": 3, "argb": 0}
 _DEPTHS = (8, 9, 10, 12, 14, 16)
 _ACCURATE = int(Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP)
 _FULL_CHROMA = int(Interpolation.FULL_CHR_H_INT)
@@ -132,15 +134,16 @@ def plane_view(plane: av.video.plane.VideoPlane, dtype: torch.dtype, width: int 
 
 
 def is_transparent(frame: av.VideoFrame) -> bool:
-    """Return whether `frame` holds alpha; of palettes, and BGRA (as which GIF decodes), only alpha that is used."""
+    """Return whether `frame` holds alpha; of palettes, GIF and WebP only alpha that is used."""
     form = frame.format
     if form.name == "cuda":
         return False
     if form.has_palette:
         return is_transparent(frame.reformat(format="bgra", threads=1))
-    if form.name != "bgra":
+    if form.name not in _USED_ALPHA:
         return any(component.is_alpha for component in form.components)
-    return bool((plane_view(frame.planes[0], torch.uint8, 4 * frame.width)[:, 3::4] < 255).any())
+    quads = plane_view(frame.planes[0], torch.uint8, 4 * frame.width)
+    return bool((quads[:, _USED_ALPHA[form.name] :: 4] < 255).any())
 
 
 def to_planes(frame: av.VideoFrame, layout: PixelLayout) -> tuple[Tensor, ...]:

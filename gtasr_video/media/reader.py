@@ -28,6 +28,7 @@ from gtasr_video.media.deinterlace import (
 from gtasr_video.media.hardware import Door, device_planes, format_name, is_on_device
 from gtasr_video.media.hdr import has_no_base, hdr_of, layers_left_out
 from gtasr_video.media.planes import Converter, is_transparent, nearest_layout, to_planes
+from gtasr_video.media.stills import orientation_of
 from gtasr_video.media.timeline import Timeline
 
 # A time given in decimals may miss the tick it means by less than this.
@@ -97,12 +98,16 @@ class Reader:
         first = self._position(self._begin if self.start else None)
         self._first_pts = first.pts
         self._pix_fmt = format_name(first.picture)
-        self.display_matrix = tags.display_matrix(first.picture)
+        sides = tags.side_data(first.picture, facts.codec)
+        self.display_matrix = tags.display_matrix(sides)
         spec = spec_of(first.picture, facts)
+        if facts.container.endswith("_pipe"):
+            rotation, mirrored = orientation_of(self.path)
+            spec = replace(spec, rotation=rotation, mirrored=mirrored)
         self.spec = replace(spec, interlaced=spec.interlaced and not self._whole.active)
         self._oddities = (
             *tags.oddities(first.picture, self.spec.interlaced),
-            *layers_left_out(first.picture, facts.description),
+            *layers_left_out(sides, facts.description),
         )
         self._converter = Converter(
             self.spec.layout, self.spec.width, self.spec.height, full_range=self.spec.color.full_range
@@ -145,10 +150,18 @@ class Reader:
             return f"{self.path}: start {float(self.start):g} s is past its end ({float(total):.3f} s)"
         if self.start or self.length is not None:
             return f"{self.path}: no frame lies between the start and the end asked for"
+        if self._stream.codec == "webp" and b"ANIM" in self._head():
+            return (
+                f"{self.path} is an animated WebP, which FFmpeg cannot read yet; make a GIF or numbered pictures of it"
+            )
         broken = self._decoder.corrupt or self._decoder.broken
         return f"{self.path}: not one frame of its video can be decoded" + (
             " (it is damaged)" if broken else " (it holds no pictures)"
         )
+
+    def _head(self) -> bytes:
+        with self.path.open("rb") as file:
+            return file.read(64)
 
     def _placed(self) -> Iterator[Timed]:
         """Yield decoded pictures with their final times."""
@@ -363,7 +376,8 @@ class Reader:
 
 def spec_of(picture: av.VideoFrame, facts: StreamFacts) -> VideoSpec:
     """Return what frames like `picture` share, where their stream is like `facts`."""
-    rotation, mirrored = tags.orientation(tags.display_matrix(picture))
+    sides = tags.side_data(picture, facts.codec)
+    rotation, mirrored = tags.orientation(tags.display_matrix(sides))
     return VideoSpec(
         width=picture.width,
         height=picture.height,
@@ -375,5 +389,5 @@ def spec_of(picture: av.VideoFrame, facts: StreamFacts) -> VideoSpec:
         rotation=rotation,
         mirrored=mirrored,
         interlaced=picture.interlaced_frame or facts.field_order > 1,
-        hdr=hdr_of(picture),
+        hdr=hdr_of(sides),
     )

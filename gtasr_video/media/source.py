@@ -98,7 +98,13 @@ def open_input(path: Path, hwaccel: HWAccel | None = None) -> InputContainer:
     }
     try:
         container = av.open(
-            file_url(path), mode="r", options=options, metadata_errors="surrogateescape", timeout=None, hwaccel=hwaccel
+            file_url(path),
+            mode="r",
+            format=_sure_format(path),
+            options=options,
+            metadata_errors="surrogateescape",
+            timeout=None,
+            hwaccel=hwaccel,
         )
     except av.FFmpegError as error:
         if hwaccel is not None:
@@ -107,6 +113,14 @@ def open_input(path: Path, hwaccel: HWAccel | None = None) -> InputContainer:
     # Where a file has no presentation times FFmpeg would guess, wrongly for AVI and at ends; see timeline.py.
     container.flags &= ~_GENERATE_PTS
     return container
+
+
+def _sure_format(path: Path) -> str | None:
+    """Return the format of a JPEG, which FFmpeg takes for a pattern of files where much EXIF data come first."""
+    if path.suffix.lower() not in (".jpg", ".jpeg", ".jpe"):
+        return None
+    with path.open("rb") as file:
+        return "jpeg_pipe" if file.read(3) == b"\xff\xd8\xff" else None
 
 
 def _why_unreadable(path: Path) -> str:

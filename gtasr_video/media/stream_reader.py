@@ -83,7 +83,7 @@ class StreamReader:
             raise InputError(f"{self.source.name}: it ended before its first picture")
         self._first: _Placed | None = first
         self._pix_fmt = first.picture.format.name
-        self.display_matrix = tags.display_matrix(first.picture)
+        self.display_matrix = tags.display_matrix(tags.side_data(first.picture, facts.codec))
         self.spec: VideoSpec = spec_of(first.picture, facts)
         self._oddities = tuple(tags.oddities(first.picture, self.spec.interlaced))
         self._usual = self._usual_ticks(facts.frame_rate)

@@ -7,10 +7,11 @@ import re
 import struct
 import threading
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import av
 import av.logging
+from av.sidedata.sidedata import Type as SideDataType
 
 from gtasr_video.frames import ChromaSiting, ColorSpec, Matrix
 
@@ -35,11 +36,23 @@ _SITINGS: Final[dict[str, ChromaSiting]] = {
     "bottom": "center",
 }
 _UNSPECIFIED: Final = 2
+_EXIF_CODECS: Final = {"mjpeg", "png", "apng", "webp", "tiff", "jpegxl"}
 # The upper left corner of the matrix by which players turn a picture counter-clockwise.
 _TURNS: Final = {0: (1, 0, 0, 1), 90: (0, -1, 1, 0), 180: (-1, 0, 0, -1), 270: (0, 1, -1, 0)}
 _log_lock = threading.Lock()
 # While `describe` listens, other threads' FFmpeg messages must not reach stderr through logging's last resort.
 logging.getLogger("libav").addHandler(logging.NullHandler())
+
+
+def _unnamed(cls: type[SideDataType], value: object) -> SideDataType:
+    """Return a stand-in for a kind of side data that PyAV has no name for."""
+    member: Any = object.__new__(cls)
+    member._name_, member._value_ = f"UNKNOWN_{value}", value
+    return cast(SideDataType, member)
+
+
+# FFmpeg has kinds of side data that PyAV does not name: it then fails, and crashes afterwards.
+SideDataType._missing_ = classmethod(_unnamed)  # type: ignore[assignment, method-assign]
 
 
 def guess_matrix(width: int, height: int) -> Matrix:
@@ -132,13 +145,29 @@ def stated_rotation(description: str) -> int:
     return round(float(found.group(1))) % 360 if found else 0
 
 
-def display_matrix(frame: av.VideoFrame) -> tuple[int, ...] | None:
-    """Return the nine numbers (16.16 and 2.30 fixed point) by which players turn or mirror the picture, if any."""
-    side_data: Any = frame.side_data
-    data = side_data.get("DISPLAYMATRIX")
+def side_data(frame: av.VideoFrame, codec: str) -> dict[str, bytes]:
+    """Return what a frame decoded from `codec` carries beside its picture, by FFmpeg's names of the kinds.
+
+    Nothing for codecs that may carry EXIF data, which PyAV frees twice: there only the rotation is told, as if by a
+    display matrix.
+    """
+    if codec in _EXIF_CODECS:
+        turned = frame.rotation % 360
+        matrix = matrix_of(turned, mirrored=False) if turned % 90 == 0 else ()
+        return {"DISPLAYMATRIX": struct.pack("=9i", *matrix)} if turned and matrix else {}
+    found: Any = frame.side_data  # yields the data, whatever its type says
+    return {data.type.name: bytes(data) for data in found}
+
+
+def display_matrix(sides: dict[str, bytes]) -> tuple[int, ...] | None:
+    """Return the nine numbers (16.16 and 2.30 fixed point) by which players turn or mirror the picture, if any.
+
+    `sides` is the `side_data` of a frame.
+    """
+    data = sides.get("DISPLAYMATRIX")
     if data is None:
         return None
-    numbers = struct.unpack("=9i", bytes(data)[:36])
+    numbers = struct.unpack("=9i", data[:36])
     return (*numbers[:6], 0, 0, numbers[8])
 
 
