@@ -84,6 +84,20 @@ def test_every_way_to_run_a_step_is_measured(tmp_path: Path) -> None:
     assert {line["what"] for line in found} == {"machine", "session", "step", "kernels", "left out"}
 
 
+def test_the_engine_is_measured_against_its_targets_and_kernels_against_torch(tmp_path: Path) -> None:
+    rehearse(tmp_path, ("engine", "--out", "out", "--tiers", "s"), ("kernels", "--out", "out"))
+    engine = lines(tmp_path / "out" / "engine.jsonl")
+    kernels = [line for line in lines(tmp_path / "out" / "kernels.jsonl") if line["what"] == "kernel"]
+    assert [line["error"] for line in (*engine, *kernels) if "error" in line] == []
+    (measured,) = [line for line in engine if line["what"] == "engine"]
+    assert measured["graph_db"] >= 50 and measured["compile_db"] >= 50 and measured["backend"] == "torch"
+    assert all(measured[name] > 0 for name in ("model_ms", "frame_ms", "session_ms", "end_to_end", "arithmetic"))
+    assert {line["kernel"] for line in kernels} == {
+        *("picture_from_planes", "planes_from_cells", "keyed_gaussian", "transport_noise"),
+    }
+    assert all(line["gap_max"] <= 1 for line in kernels)
+
+
 def test_each_round_goes_on_from_the_weights_of_the_one_before(carry: Path, tmp_path: Path) -> None:
     common = ("--tier", "s", "--carry", carry, "--set", "seed=3")
     rehearse(

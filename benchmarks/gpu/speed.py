@@ -218,7 +218,8 @@ def session_line(tier: str, size: tuple[int, int], device: torch.device, count: 
     planes = [tuple(torch.randint(16, 235, s, dtype=torch.uint8) for s in sizes) for _ in range(4)]
     frames = (Frame(planes[k % 4], k, 1, k == 0) for k in range(count))
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    upscaler = Upscaler(network(tier), device=Device(device, dtype, "benchmark"))
+    backend = "cuda-graph" if device.type == "cuda" else "torch"
+    upscaler = Upscaler(network(tier), device=Device(device, dtype, "benchmark"), backend=backend)
     report = run(MemoryReader(frames, spec), upscaler, Sink(spec.scaled(SCALE)))  # type: ignore[arg-type]
     return {"frames": count, "fps": round(report.fps, 1), "limited_by": report.limited_by, "stages": report.stages}
 

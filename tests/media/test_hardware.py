@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,13 @@ def test_what_does_not_open_is_not_used_although_it_is_listed(
     assert_same(found, frames(reordered)[0])
     assert not reader.facts()["hardware"] and reader.facts()["hardware_given_up"] == 0
     assert "the hardware's decoder does not open" in caplog.text
+
+
+@pytest.mark.gpu
+def test_nvidias_decoder_gives_the_same_frames_on_the_device(reordered: Path) -> None:
+    found, reader = frames(reordered, Nvdec())
+    assert reader.facts()["hardware"] and all(f.planes[0].is_cuda for f in found)
+    assert_same([replace(f, planes=tuple(p.cpu() for p in f.planes)) for f in found], frames(reordered)[0])
 
 
 @pytest.mark.parametrize("how", ["dropped", "fails"])

@@ -19,7 +19,10 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 if DEVICE.type == "cpu":
     # Triton reads it when a kernel is defined.
     os.environ["TRITON_INTERPRET"] = "1"
-pytest.importorskip("triton", reason="Triton is in the extra 'kernels'")
+    pytest.importorskip("triton", reason="Triton is in the extra 'kernels'")
+else:
+    # There it is part of what has to work.
+    pytestmark = pytest.mark.gpu
 
 from gtasr_video.ops.kernels import noise as noisy  # noqa: E402
 from gtasr_video.ops.kernels import planes as kernels  # noqa: E402
