@@ -22,6 +22,7 @@ class Codec:
     presets: tuple[str, ...] = ()
     preset: str | None = None
     preset_option: str = "preset"
+    crf_option: str = "crf"
     options: dict[str, str] = field(default_factory=dict)
     keeps_rgb: bool = False
     even: bool = False  # takes only whole chroma samples: odd sizes are continued by one row or column

@@ -11,6 +11,7 @@ from gtasr_video.config import nearest
 from gtasr_video.errors import UsageError
 from gtasr_video.frames import ColorSpec, PixelLayout, VideoSpec
 from gtasr_video.media.codecs import ALIASES, CODECS, CONTAINERS, PACKED, WHOLE_TREE, Codec, Container, pixel_formats
+from gtasr_video.media.hardware_encoders import HARDWARE, if_it_opens
 from gtasr_video.media.hdr import encoder_options, is_hdr
 from gtasr_video.media.planes import LAYOUTS, without_alpha
 
@@ -19,7 +20,8 @@ from gtasr_video.media.planes import LAYOUTS, without_alpha
 class Encoding:
     """How the picture is encoded; None means the default of the container or codec.
 
-    codec     h264 (default; h265 for PQ and HLG), h265, av1, vp9 (default in WebM), prores, ffv1
+    codec     h264 (default; h265 for PQ and HLG), h265, av1, vp9 (default in WebM), prores, ffv1; h264_nvenc or
+              hevc_nvenc for NVIDIA's encoder where it opens, else the same in software
     crf       constant quality, lower is better; the range depends on the codec; prores and ffv1 have none
     preset    speed against size, in the codec's own words; for prores its profile
     pix_fmt   FFmpeg's name of a format the codec takes; by default the source's depth and chroma are kept
@@ -66,10 +68,10 @@ class Plan:
         for name, value in encoder_options(self.codec.encoder, self.spec.hdr).items():
             options[name] = f"{options[name]}:{value}" if name in options else value
         if self.crf is not None:
-            options["crf"] = str(self.crf)
+            options[self.codec.crf_option] = str(self.crf)
         if self.preset is not None:
             options[self.codec.preset_option] = self.preset
-        if self.codec.name == "h264" and self.width < WHOLE_TREE:
+        if self.codec.encoder == "libx264" and self.width < WHOLE_TREE:
             options["mbtree"] = "0"
         if self.spec.layout.log2_chroma_h:
             options["chroma_sample_location"] = self.spec.color.chroma_siting
@@ -86,7 +88,9 @@ def plan(path: Path, encoding: Encoding, spec: VideoSpec, *, drop_alpha: bool = 
 
 def plan_in(container: Container, encoding: Encoding, spec: VideoSpec, *, drop_alpha: bool = False) -> Plan:
     """Check `encoding` for the format `container` and frames like `spec`, as `plan` does."""
+    encoding, hardware = _hardware_for(encoding, spec)
     codec = _codec_for(encoding, container, spec)
+    codec = hardware or codec
     source = spec.layout
     if source.alpha and container.muxer not in codec.alpha_in:
         if not drop_alpha:
@@ -130,6 +134,17 @@ def _no_alpha(codec: Codec, container: Container) -> str:
     )
 
 
+def _hardware_for(encoding: Encoding, spec: VideoSpec) -> tuple[Encoding, Codec | None]:
+    """Return the codec asked for by its own name, and the hardware's encoder for it if that was asked for and opens."""
+    asked = HARDWARE.get((encoding.codec or "").lower())
+    if asked is None:
+        return encoding, None
+    found = if_it_opens(asked, spec)
+    # Software knows no preset of the hardware's.
+    preset = None if found is None and encoding.preset in asked.presets else encoding.preset
+    return replace(encoding, codec=asked.name, preset=preset), found
+
+
 def _codec_for(encoding: Encoding, container: Container, spec: VideoSpec) -> Codec:
     if encoding.codec is None:
         # Few players show PQ and HLG in H.264.
@@ -138,7 +153,7 @@ def _codec_for(encoding: Encoding, container: Container, spec: VideoSpec) -> Cod
     name = ALIASES.get(encoding.codec.lower(), encoding.codec.lower())
     if name not in CODECS:
         hint = nearest(name, [*CODECS, *ALIASES])
-        raise UsageError(f"unknown codec '{encoding.codec}'{hint}; use one of {', '.join(CODECS)}")
+        raise UsageError(f"unknown codec '{encoding.codec}'{hint}; use one of {', '.join([*CODECS, *HARDWARE])}")
     if name not in container.codecs:
         places = ", ".join(s for s, c in CONTAINERS.items() if name in c.codecs)
         others = ", ".join(container.codecs)
