@@ -11,7 +11,7 @@ from gtasr_video.cli.live_options import live_options, with_live
 from gtasr_video.cli.stream_options import hide_secrets, stream_options, with_streams
 from gtasr_video.errors import OutputError, UsageError
 
-_CODECS = "h264, h265, av1, vp9, prores or ffv1"
+_CODECS = "h264, h265, av1, vp9, prores or ffv1; h264_nvenc or hevc_nvenc on an NVIDIA GPU"
 
 
 @click.command("upscale", short_help="Upscale a video: INPUT OUTPUT.")
