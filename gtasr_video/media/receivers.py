@@ -73,7 +73,8 @@ def _sending(address: Address) -> tuple[str, dict[str, Any]]:
         return f"{address.text}{'&' if '?' in address.text else '?'}pkt_size=1316", _TS_OPTIONS
     options: dict[str, dict[str, Any]] = {
         "flv": {"flvflags": "no_duration_filesize"},
-        "rtsp": {"rtsp_transport": "tcp"},
+        # RTSP describes sound before the first packet; AAC in MPEG-TS has no description but in its packets.
+        "rtsp": {"rtsp_transport": "tcp", "c:a": "aac"},
         "mpegts": _TS_OPTIONS,
     }
     return address.text, options[address.scheme.muxer or ""]
@@ -119,7 +120,7 @@ def _dash(path: Path, segments: int) -> tuple[str, dict[str, Any]]:
         "window_size": segments,
         "init_seg_name": f"{stem}-init-$RepresentationID$.m4s",
         "media_seg_name": f"{stem}-$RepresentationID$-$Number%05d$.m4s",
-        # MPEG-TS has its own names and forms of these, which this muxer takes over unless told otherwise.
+        # The names and forms that MPEG-TS has for these would be taken over.
         "tag:v": "avc1",
         "tag:a": "mp4a",
         "bsf:a": "aac_adtstoasc",

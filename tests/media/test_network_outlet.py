@@ -98,6 +98,7 @@ RECEIVERS = {
     "rtmp": ("rtmp://127.0.0.1:{port}/app/secret", "flv", ["-listen", "1"]),
     "srt": ("srt://127.0.0.1:{port}", "ts", []),
     "tcp": ("tcp://127.0.0.1:{port}", "ts", []),
+    "rtsp": ("rtsp://127.0.0.1:{port}/x", "ts", ["-rtsp_flags", "listen", "-listen_timeout", "1000"]),
     "udp": ("udp://127.0.0.1:{port}", "ts", ["-timeout", "1500000"]),
 }
 
@@ -108,7 +109,7 @@ def test_receivers_get_every_frame_and_the_sound(kind: str, clip: Path, tmp_path
     url = url.format(port=peers.free_port(socket.SOCK_DGRAM if kind in ("srt", "udp") else socket.SOCK_STREAM))
     heard = {"srt": f"{url}?mode=listener", "tcp": f"{url}?listen=1"}.get(kind, url)
     with player(heard, tmp_path / f"got.{suffix}", *options) as got:
-        report = send(clip, url, paced=kind in ("udp", "srt"))
+        report = send(clip, url, paced=kind in ("udp", "srt", "rtsp"))
     found = numbers(got)
     assert found == list(range(found[0], found[0] + len(found)))
     # Both ends of SRT give up at once what is on its way when one of them closes.
@@ -117,7 +118,7 @@ def test_receivers_get_every_frame_and_the_sound(kind: str, clip: Path, tmp_path
     (fact,) = report.output["outputs"]
     assert fact["connected"]
     assert "secret" not in report.to_json()
-    if kind in ("rtmp", "tcp"):
+    if kind in ("rtmp", "tcp", "rtsp"):
         picture, sound = starts(got)
         assert abs(picture - sound - (starts(clip)[0] - starts(clip)[1])) < Fraction(40, 1000)
 
