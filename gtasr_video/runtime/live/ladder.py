@@ -21,6 +21,8 @@ log = logging.getLogger("gtasr_video")
 
 # Weight of the newest frame in what a frame is expected to take; at each frame that is not tried for it, it fades.
 NEWEST, FADE = 0.2, 0.98
+# Seconds from the first frame on that are not judged: a stream begins with what piled up while it was opened.
+SETTLING_S = 1.0
 # Changes that are kept for the report; their number is always whole.
 CHANGES_KEPT = 1000
 
@@ -72,6 +74,7 @@ class Ladder:
         self._in_charge = 0
         self._turn = 0
         self._read = self._reading()
+        self._judging_from: float | None = None
         self._hopeless = False
 
     @property
@@ -158,6 +161,11 @@ class Ladder:
     def _control(self) -> None:
         """Every period, let the controller look at what has happened since."""
         now = self._reading()
+        if self._judging_from is None:
+            self._judging_from = now.at + SETTLING_S
+        if now.at < self._judging_from:
+            self._read = now
+            return
         load = _difference(self._read, now)
         if load.seconds < PERIOD_S or load.arrived < FEWEST_FRAMES:
             return
