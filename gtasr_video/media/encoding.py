@@ -73,7 +73,9 @@ class Plan:
             options[self.codec.preset_option] = self.preset
         if self.codec.encoder == "libx264" and self.width < WHOLE_TREE:
             options["mbtree"] = "0"
-        if self.spec.layout.log2_chroma_h:
+        layout = self.spec.layout
+        # The streams of the others can say it for 4:2:0 alone.
+        if layout.log2_chroma_h or (layout.log2_chroma_w and self.codec.name in ("ffv1", "prores")):
             options["chroma_sample_location"] = self.spec.color.chroma_siting
         return options
 
