@@ -73,3 +73,42 @@ class ResidualBlock(nn.Module):
         self.first.weight.mul_((1 + scale)[:, None, None, None])
         self.first.bias.mul_(1 + scale).add_(shift)
         self.modulation = None
+
+
+INPUT_MAX, WEIGHT_MAX = 127, 63
+
+
+class Int8Conv2d(nn.Conv2d):
+    """`conv` with inputs limited to +-`limit` and, like its weights, rounded to integers times a scale.
+
+    Inputs have 8 bits and one scale, weights 7 bits and a scale for each output channel.
+    """
+
+    def __init__(self, conv: nn.Conv2d, limit: float) -> None:
+        size, stride, padding = conv.kernel_size, conv.stride, conv.padding
+        super().__init__(conv.in_channels, conv.out_channels, size, stride, padding, bias=False)  # type: ignore[arg-type]
+        self.weight, self.bias = conv.weight, conv.bias
+        self.scale = max(limit, 1e-6) / INPUT_MAX
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the convolution of `x`."""
+        return self.rounded(x, self.weight, self.bias)
+
+    def rounded(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return the same with other weights."""
+        scales = weight.detach().abs().amax(dim=(1, 2, 3)).clamp(min=1e-8) / WEIGHT_MAX
+        x = torch.fake_quantize_per_tensor_affine(x, self.scale, 0, -128, 127)
+        zeros = torch.zeros_like(scales, dtype=torch.int32)
+        weight = torch.fake_quantize_per_channel_affine(weight, scales, zeros, 0, -127, 127)
+        return F.conv2d(x, weight, bias, self.stride, self.padding)
+
+
+def read_through(conv: nn.Conv2d, x: Tensor, matrix: Tensor) -> Tensor:
+    """Return ``matrix conv(x)`` in float32, for a 1x1 `conv` of C channels and `matrix` (K, C), without conv(x).
+
+    The two are one convolution with fewer channels than `conv` where K < C.
+    """
+    assert conv.bias is not None
+    weight = (matrix @ conv.weight.flatten(1).float())[..., None, None]
+    bias = matrix @ conv.bias.float()
+    return conv.rounded(x, weight, bias) if isinstance(conv, Int8Conv2d) else F.conv2d(x.float(), weight, bias)

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gtasr_video.models.blocks import TauEmbedding, conv
-from gtasr_video.models.consistency import Path, compose
+from gtasr_video.models.blocks import TauEmbedding, conv, read_through
+from gtasr_video.models.consistency import Path, compose, out_scale
 from gtasr_video.models.drsr import GuideMaps, HighFrequencyGuide
 from gtasr_video.models.facts import ModelFacts, State
 from gtasr_video.models.temporal import (
@@ -122,6 +122,7 @@ class Recall(nn.Module):
         self.picture, self.features = (_without_bias(part) for part in (picture, features))
         self.confidence = nn.Parameter(confidence[None, :, 0].clone())
         self.bias = nn.Parameter(reference.bias.view(1, -1, 1, 1).clone())
+        self.requires_grad_(False)
 
     def forward(self, picture: Tensor, features: Tensor, confidence: Tensor) -> Tensor:
         """Return what is recalled, as features (B, C, h, w)."""
@@ -276,7 +277,7 @@ class GTASRVideo(nn.Module):
             of_state, of_residual = self.gates(embedding)[:, :, None, None].split(1, dim=1)
             residual = residual * (1 + of_residual)
         if state is None:
-            return compose(torch.zeros_like(residual), residual, tau), features
+            return residual * _gain(tau, residual), features
         gate = folded_gate or 0.0 if embedding is None else of_state
         return compose(state, residual.to(state.dtype) + state * gate, tau), features
 
@@ -332,6 +333,16 @@ class GTASRVideo(nn.Module):
         residual, features = self.descend(context, noise)
         following = self.advance(x, state._replace(noise=noise, drift=drift), context, residual, features)
         return residual, following
+
+    def read_residual(self, following: State, matrix: Tensor) -> Tensor:
+        """Return `matrix` (K, 3 (c s)^2) times the residual of the step that `following` comes after, float32.
+
+        Where that is the head's alone it is not looked at: `matrix` and the head are one smaller convolution.
+        """
+        if self.steps > 1 or self.noise_scale > 0:
+            return F.conv2d(following.output.float(), matrix[..., None, None])
+        gain = _gain(torch.ones(1, device=matrix.device), matrix).item()
+        return read_through(self.adapter.head, following.features, gain * matrix)
 
     def descend(self, context: Context, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Evaluate the function at each of `steps` points of the path, each time from what came before.
@@ -390,3 +401,8 @@ class GTASRVideo(nn.Module):
         for block in trunk.blocks():
             block.fold(embedding)
         return float(of_state)
+
+
+def _gain(tau: Tensor, like: Tensor) -> Tensor:
+    """Return c_out(tau) (B, 1, 1, 1): what `compose` makes of a residual where the state is zero."""
+    return out_scale(tau).to(like.dtype).view(-1, 1, 1, 1)

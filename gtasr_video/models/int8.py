@@ -17,33 +17,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from gtasr_video.models.blocks import Int8Conv2d
 from gtasr_video.models.gtasr import GTASRVideo
-
-_INPUT_MAX, _WEIGHT_MAX = 127, 63
-
-
-class Int8Conv2d(nn.Conv2d):
-    """`conv` with inputs limited to +-`limit` and, like its weights, rounded to integers times a scale."""
-
-    scales: Tensor
-    zeros: Tensor
-
-    def __init__(self, conv: nn.Conv2d, limit: float) -> None:
-        size, stride, padding = conv.kernel_size, conv.stride, conv.padding
-        super().__init__(conv.in_channels, conv.out_channels, size, stride, padding, bias=False)  # type: ignore[arg-type]
-        self.weight, self.bias = conv.weight, conv.bias
-        self.scale = max(limit, 1e-6) / _INPUT_MAX
-        scales = conv.weight.detach().abs().amax(dim=(1, 2, 3)).clamp(min=1e-8) / _WEIGHT_MAX
-        self.register_buffer("scales", scales)
-        self.register_buffer("zeros", torch.zeros_like(scales, dtype=torch.int32))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the convolution of `x`."""
-        x = torch.fake_quantize_per_tensor_affine(x, self.scale, 0, -128, 127)
-        weight = torch.fake_quantize_per_channel_affine(self.weight, self.scales, self.zeros, 0, -127, 127)
-        return F.conv2d(x, weight, self.bias, self.stride, self.padding)
 
 
 @torch.inference_mode()

@@ -9,6 +9,7 @@ place; and what is put in its place is bytes. The plain way, which these functio
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
 
@@ -61,7 +62,7 @@ def can_assemble(width: int, cell: int, scale: int, layout: PixelLayout, color: 
 
 def planes_from_cells(
     x: Tensor,
-    residual: Tensor,
+    residual: Tensor | Callable[[Tensor], Tensor],
     cell: int,
     scale: int,
     layout: PixelLayout,
@@ -72,13 +73,17 @@ def planes_from_cells(
     """Return the planes in `layout` of bicubic(x) + residual.
 
     x         (1, 3, H, W) float32 LR picture in [-1, 1]; H and W multiples of `cell`
-    residual  (1, 3 (cell scale)^2, H/cell, W/cell) of any floating type
+    residual  (1, 3 (cell scale)^2, H/cell, W/cell) of any floating type; or who reads it: given a matrix
+              (K, 3 (cell scale)^2) it returns matrix residual, (1, K, H/cell, W/cell) float32
     Planes are (scale H, scale W) and smaller, of the layout's type, rounded and limited as by `rgb_to_yuv`.
     """
     w = _weights(cell, scale, layout, color, x.device)
     bordered = F.pad(x, [w.border] * 4, mode="replicate")
     signal = F.conv2d(F.pixel_unshuffle(bordered, cell), w.bicubic, w.offset)
-    signal = signal + F.conv2d(residual.float(), w.residual)
+    if isinstance(residual, Tensor):
+        signal = signal + F.conv2d(residual.float(), w.residual)
+    else:
+        signal = signal + residual(w.residual.flatten(1))
     luma, *chroma = torch.split(signal, [rows * columns for rows, columns in w.full], dim=1)
     if w.halving is not None:
         chroma = list(_halved(torch.cat(chroma, dim=1), *w.halving).chunk(2, dim=1))

@@ -13,6 +13,8 @@ from gtasr_video.frames import VideoSpec
 from gtasr_video.models.facts import State, VideoModel
 from gtasr_video.runtime.backends.frame import enlarge
 
+_MANY_CHANNELS = 16
+
 
 class ConversionError(Exception):
     """A network cannot be converted; the message says why, in one line."""
@@ -44,10 +46,25 @@ def _filled(template: State, tensors: Iterator[Tensor]) -> State:
     return State(**own, inner=tuple(_filled(inner, tensors) for inner in template.inner))
 
 
+def channels_last(field: Tensor) -> Tensor:
+    """Return a field of a state as programs hold it: what has many channels with these last, as convolutions do."""
+    return field.permute(0, 2, 3, 1) if _has_cells(field) else field
+
+
+def channels_first(field: Tensor, like: Tensor) -> Tensor:
+    """Return what `channels_last` returned for a field such as `like` as it was."""
+    return field.permute(0, 3, 1, 2) if _has_cells(like) else field
+
+
+def _has_cells(field: Tensor) -> bool:
+    return field.dim() == 4 and field.shape[1] >= _MANY_CHANNELS
+
+
 class FrameProgram(nn.Module):
     """`frame.enlarge` between plain tensors: (planes..., state...) -> (planes..., sound, state...).
 
-    Pictures of more than 8 bits are int32 on both sides, as few compilers know 16 bits without a sign.
+    The state is as `channels_last` has it: turning it over each time costs more than some convolutions. Pictures of
+    more than 8 bits are int32 on both sides, as few compilers know 16 bits without a sign.
     """
 
     def __init__(self, model: VideoModel, source: VideoSpec, output: VideoSpec, template: State, seed: int) -> None:
@@ -58,9 +75,10 @@ class FrameProgram(nn.Module):
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Run one step."""
         count = self.source.layout.planes
-        state = unflatten(tensors[count:], self.template)
+        fields = zip(tensors[count:], flatten(self.template), strict=True)
+        state = unflatten([channels_first(field, like) for field, like in fields], self.template)
         done = enlarge(self.model, tensors[:count], state, self.source, self.output, self.seed)
-        return *done.planes, done.sound, *flatten(done.state)
+        return *done.planes, done.sound, *map(channels_last, flatten(done.state))
 
 
 @torch.no_grad()

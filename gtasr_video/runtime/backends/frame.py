@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -69,7 +70,7 @@ def _enlarge_colours(
     x = picture(planes, source, output, model.facts.multiple_of)
     if isinstance(model, GTASRVideo) and _in_cells(model, x, output):
         residual, following = model.step_in_cells(x, state, seed=seed)
-        large = _from_cells(x, residual, model, output)
+        large = _from_cells(x, residual, following, model, output)
         return Enlarged(large, _is_sound(x.mean(), x.mean() + residual.float().mean()), following)
     y, following = model.step(x, state, seed=seed)
     y = y[..., : output.height, : output.width]
@@ -120,14 +121,15 @@ def _in_cells(model: GTASRVideo, x: Tensor, output: VideoSpec) -> bool:
     return usable(x) or (x.device.type == "cpu" and can_assemble(x.shape[-1], cell, scale, output.layout, output.color))
 
 
-def _from_cells(x: Tensor, residual: Tensor, model: GTASRVideo, output: VideoSpec) -> Planes:
+def _from_cells(x: Tensor, residual: Tensor, following: State, model: GTASRVideo, output: VideoSpec) -> Planes:
     """Return the planes of bicubic(x) + residual, dithered."""
     cell, scale, layout, color = model.architecture.cell, model.scale, output.layout, output.color
     if usable(x):
         from gtasr_video.ops.kernels import planes
 
         return planes.planes_from_cells(x, residual, cell, scale, layout, color, (output.height, output.width))
-    return _cropped(planes_from_cells(x, residual, cell, scale, layout, color, dither=True), output)
+    reader = partial(model.read_residual, following)
+    return _cropped(planes_from_cells(x, reader, cell, scale, layout, color, dither=True), output)
 
 
 def _cropped(planes: Planes, output: VideoSpec) -> Planes:

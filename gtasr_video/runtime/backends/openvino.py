@@ -23,7 +23,15 @@ from gtasr_video.models.facts import State
 from gtasr_video.models.int8 import measure_limits, with_int8
 from gtasr_video.runtime.backends import TorchBackend, cache
 from gtasr_video.runtime.backends.calibration import shots
-from gtasr_video.runtime.backends.conversion import ConversionError, FrameProgram, flatten, traced, unflatten
+from gtasr_video.runtime.backends.conversion import (
+    ConversionError,
+    FrameProgram,
+    channels_first,
+    channels_last,
+    flatten,
+    traced,
+    unflatten,
+)
 from gtasr_video.runtime.backends.frame import Enlarged, Planes, padded_size
 
 # Sets of state tensors: the one being written, the one being read, and the one before that, to make a frame again from.
@@ -42,14 +50,15 @@ class OpenVinoBackend:
             (tuple(port.shape), _TORCH[port.element_type.get_type_name()]) for port in outputs[:planes]
         ]
         self._sound = torch.empty((), dtype=torch.bool)
-        self._rings = [[torch.empty_like(field) for field in flatten(template)] for _ in range(_STATES)]
+        self._like = flatten(template)
+        self._rings = [[torch.empty_like(held(field)) for field in self._like] for _ in range(_STATES)]
         self._turn = 0
 
     def step(self, planes: Planes, state: State) -> Enlarged:
         """Enlarge one frame. The planes are new memory; the state is one of three sets that take turns."""
         # OpenVINO gets addresses: whatever lies there must be held until it has run.
         given = [plane.contiguous() if plane.dtype is torch.uint8 else plane.to(torch.int32) for plane in planes]
-        given += [field.contiguous() for field in flatten(state)]
+        given += [held(field) for field in flatten(state)]
         following = self._rings[self._turn]
         self._turn = (self._turn + 1) % _STATES
         large = [torch.empty(shape, dtype=dtype) for shape, dtype in self._plane_facts]
@@ -59,7 +68,13 @@ class OpenVinoBackend:
             self._request.set_output_tensor(index, _shared(tensor))
         self._request.infer()
         made = tuple(plane if plane.dtype is torch.uint8 else plane.to(torch.uint16) for plane in large)
-        return Enlarged(made, self._sound.clone(), unflatten(following, self._template))
+        fields = [channels_first(field, like) for field, like in zip(following, self._like, strict=True)]
+        return Enlarged(made, self._sound.clone(), unflatten(fields, self._template))
+
+
+def held(field: Tensor) -> Tensor:
+    """Return a field of a state as the program takes it, in one piece; no copy where it came from there."""
+    return channels_last(field).contiguous()
 
 
 _TORCH = {"u8": torch.uint8, "i32": torch.int32}
@@ -108,7 +123,7 @@ def converted(network: nn.Module, plain: TorchBackend, template: State) -> ov.Mo
     layout = plain.source.layout
     sizes = [layout.plane_size(k, plain.source.width, plain.source.height) for k in range(layout.planes)]
     kind = torch.uint8 if layout.dtype is torch.uint8 else torch.int32
-    inputs = [*(torch.zeros(size, dtype=kind) for size in sizes), *flatten(template)]
+    inputs = [*(torch.zeros(size, dtype=kind) for size in sizes), *map(held, flatten(template))]
     return to_openvino(program, inputs)
 
 

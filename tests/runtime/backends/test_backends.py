@@ -14,9 +14,10 @@ from gtasr_video.device import Device, choose
 from gtasr_video.errors import DeviceError
 from gtasr_video.frames import ColorSpec, Frame, PixelLayout, VideoSpec
 from gtasr_video.models.bicubic import Bicubic
+from gtasr_video.models.blocks import Int8Conv2d
 from gtasr_video.models.cascade import Cascade
 from gtasr_video.models.facts import VideoModel
-from gtasr_video.models.int8 import Int8Conv2d, measure_limits, with_int8
+from gtasr_video.models.int8 import measure_limits, with_int8
 from gtasr_video.ops.color import rgb_to_yuv, yuv_to_rgb
 from gtasr_video.runtime.backends import backend_for, cache
 from gtasr_video.runtime.backends.calibration import shots
@@ -26,6 +27,12 @@ from tests.models.networks import TINY, scene, tiny
 CPU = Device(torch.device("cpu"), torch.float32, "for a test")
 YUV420 = PixelLayout("yuv420p")
 DEEP = PixelLayout("yuv422p10le", 10, 1, 0)
+
+
+@pytest.fixture(autouse=True)
+def _few_shots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calibrate on two of the shots, which takes a quarter of the time."""
+    monkeypatch.setattr("gtasr_video.runtime.backends.openvino.shots", lambda: shots()[:2])
 
 
 def spec(width: int, height: int, layout: PixelLayout = YUV420) -> VideoSpec:
@@ -100,7 +107,7 @@ def test_sizes_that_need_padding_are_cropped() -> None:
 def test_int8_is_what_the_module_with_rounded_convolutions_gives() -> None:
     model, of = tiny().fold(), spec(40, 24)
     frames = film(of)
-    rounded = with_int8(model, measure_limits(model, shots()))
+    rounded = with_int8(model, measure_limits(model, shots()[:2]))
     assert sum(isinstance(module, Int8Conv2d) for module in rounded.modules()) > 5
     upscaler = Upscaler(copy.deepcopy(model), device=CPU)
     ours = list(upscaler(frames, spec=of))
