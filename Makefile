@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip --disable-pip-version-check --quiet install --no-warn-script-location
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-gpu bench check
+.PHONY: help setup demo test test-gpu bench soak check
 
 help: ## list these commands
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 16
@@ -26,6 +26,9 @@ test-gpu: $(VENV)/.dev ## run the tests that need a CUDA device; without one the
 
 bench: $(VENV)/.base ## measure speed, stage by stage, and add it to benchmarks/results/bench.jsonl
 	@$(BIN)/gtasr-video bench --compact --out benchmarks/results/bench.jsonl
+
+soak: $(VENV)/.dev ## hours: 200 kills at random moments, 2000 spoiled files, a job of a million frames; prints figures
+	@GTASR_SOAK=1 nice -n 19 $(BIN)/python -m pytest -s tests/soak
 
 check: $(VENV)/.dev ## lint, formatting and types
 	$(BIN)/ruff check .

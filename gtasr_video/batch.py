@@ -14,6 +14,7 @@ from gtasr_video.api import UpscaleConfig, upscale
 from gtasr_video.errors import InputError, UsageError, describe
 from gtasr_video.media.codecs import CONTAINERS
 from gtasr_video.models import load_model
+from gtasr_video.runtime.pictures import concerns_pictures
 from gtasr_video.runtime.report import Report
 
 # What is taken for a video in a folder; a file that is named is taken whatever it is called.
@@ -118,7 +119,7 @@ def _is_wanted(path: Path, target: Path) -> bool:
 
 
 def _named(path: Path, relative: Path) -> Path:
-    if path.suffix.lower() in CONTAINERS:
+    if path.suffix.lower() in CONTAINERS or concerns_pictures(path, relative):
         return relative
     taken = path.with_suffix(".mkv").exists()
     return relative.with_name(f"{relative.name}.mkv") if taken else relative.with_suffix(".mkv")

@@ -120,10 +120,12 @@ def test_the_output_may_lie_in_the_input(videos: Path) -> None:
 
 
 def test_names_that_cannot_be_written_are_mkv(tmp_path: Path) -> None:
-    for name in ("a.avi", "b.avi", "b.mkv", "c.mpg"):
+    for name in ("a.avi", "b.avi", "b.mkv", "c.mpg", "d.jpg"):
         (tmp_path / name).touch()
     found = {item.source.name: item.output.name for item in find_items([tmp_path], tmp_path / "out")}
     assert found == {"a.avi": "a.mkv", "b.avi": "b.avi.mkv", "b.mkv": "b.mkv", "c.mpg": "c.mkv"}
+    (photo,) = find_items([f"{tmp_path}/*.jpg"], tmp_path / "out")
+    assert photo.output.name == "d.jpg"
 
 
 def test_what_is_not_there(tmp_path: Path) -> None:

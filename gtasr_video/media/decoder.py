@@ -129,6 +129,11 @@ class Decoder:
         """Whether hardware decodes at present."""
         return self._door is not None
 
+    @property
+    def has_size(self) -> bool:
+        """Whether the pictures have a size that can be decoded; FFmpeg forgets one that is beyond the limit."""
+        return 0 < self._context.width * self._context.height <= MAX_PIXELS
+
     def close(self) -> None:
         """Close the file; frames already given out stay valid."""
         self._container.close()

@@ -28,6 +28,7 @@ from gtasr_video.media.deinterlace import (
 from gtasr_video.media.hardware import Door, device_planes, format_name, is_on_device
 from gtasr_video.media.hdr import has_no_base, hdr_of, layers_left_out
 from gtasr_video.media.planes import Converter, is_transparent, nearest_layout, to_planes
+from gtasr_video.media.source import MAX_PIXELS
 from gtasr_video.media.stills import orientation_of
 from gtasr_video.media.timeline import Timeline
 
@@ -153,6 +154,11 @@ class Reader:
         if self._stream.codec == "webp" and b"ANIM" in self._head():
             return (
                 f"{self.path} is an animated WebP, which FFmpeg cannot read yet; make a GIF or numbered pictures of it"
+            )
+        if not self._decoder.has_size:
+            most = MAX_PIXELS // 10**6
+            return (
+                f"{self.path}: its pictures have no size, or one beyond {most} million pixels, the most that is decoded"
             )
         broken = self._decoder.corrupt or self._decoder.broken
         return f"{self.path}: not one frame of its video can be decoded" + (

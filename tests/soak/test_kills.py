@@ -36,7 +36,7 @@ def attempt(source: str, out: str) -> None:
 
 @pytest.mark.timeout(7200)
 def test_killed_at_random_moments(tmp_path: Path, cli: Cli, capfd: pytest.CaptureFixture[str]) -> None:
-    ticks = [tick // 90 for tick in phone_times(240)]
+    ticks = [tick // 90 for tick in phone_times(480)]
     source = make_clip(tmp_path / "in.mkv", pts=ticks, time_base=Fraction(1, 1000), sound=[Sound()])
     whole, out = tmp_path / "whole.mp4", tmp_path / "out.mp4"
     began = time.monotonic()
@@ -48,7 +48,7 @@ def test_killed_at_random_moments(tmp_path: Path, cli: Cli, capfd: pytest.Captur
     while kills < KILLS or not finished:
         process = FORKS.Process(target=attempt, args=(str(source), str(out)))
         process.start()
-        process.join(generator.uniform(0.1, 1.2) * usual if kills < KILLS else None)
+        process.join(generator.uniform(0.2, 1.1) * usual if kills < KILLS else None)
         if process.exitcode is None:
             os.kill(process.pid, 9)
             process.join()
