@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from gtasr_video.errors import MediaError
 from gtasr_video.media.back_off import BackOff
 from gtasr_video.media.byteflow import Outflow
 from gtasr_video.media.child import Child
@@ -48,7 +49,10 @@ class Sender:
 
     def _run(self) -> None:
         while not self._ended.is_set():
-            self._send_through(self._start())
+            try:
+                self._send_through(self._start())
+            except (OSError, MediaError) as error:  # the program cannot be started: no memory, no file
+                self.reason = str(error)
             if self._ended.is_set() or self.queue.ended:
                 return
             log.warning("%s: %s; trying again", self.name, self.reason or "the connection ended")
@@ -97,7 +101,10 @@ class Sender:
     def _finish(self, child: Child, watch: _Progress) -> None:
         """Let the program send the rest, for as long as that makes sense."""
         child.close_input()
-        if child.wait(FINISH_S) is None:
+        deadline = time.monotonic() + FINISH_S
+        while child.wait(_TICK_S) is None and not self._ended.is_set() and time.monotonic() < deadline:
+            watch.read()
+        if child.code is None:
             self.reason = "did not finish in time"
             log.warning("%s: %s", self.name, self.reason)
         elif child.code and watch.given_something:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import subprocess
-import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -40,12 +38,6 @@ def test_pieces_give_what_the_whole_gives(rate: int, target: int) -> None:
     joined = torch.cat(made, 1)
     assert joined.shape == whole.shape
     assert (joined - whole).abs().max() < 1e-4
-
-
-def test_torchaudio_is_imported_only_where_it_is_needed() -> None:
-    code = "import gtasr_video.media.stream_writer, sys; print('torchaudio' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "False\n"
 
 
 def encoded(
@@ -139,19 +131,17 @@ def test_sound_that_overlaps_is_cut(tone: Path) -> None:
 
 def test_loudness(tone: Path) -> None:
     _, plain = encoded(tone)
-    _, louder = encoded(tone, loudness=-8.0)
     _, quieter = encoded(tone, loudness=-35.0)
-    level = [float(np.sqrt(np.mean(sound[48_000:] ** 2))) for sound in (quieter, plain, louder)]
-    assert level[0] < level[1] / 2
-    assert level[2] > level[1] * 1.2
-    assert abs(len(louder) - len(plain)) < 48_000 // 20
+    before, after = (float(np.sqrt(np.mean(sound[48_000:] ** 2))) for sound in (plain, quieter))
+    assert after < before / 2
+    assert abs(len(quieter) - len(plain)) < 48_000 // 20
     assert all(abs(time - round(time)) < 0.04 for time in clicks(quieter / max(abs(quieter))))
 
 
-def write(source: Path, to: Path, wish: SoundWish, *, live: bool = False, pictures: int | None = None) -> StreamWriter:
+def write(source: Path, to: Path, wish: SoundWish) -> StreamWriter:
     with StreamReader(FileSource(source)) as reader:
         outlet = FileOutlet(to, overwrite=False)
-        with StreamWriter(outlet, reader.spec, sound=reader.sound, wish=wish, live=live) as writer:
+        with StreamWriter(outlet, reader.spec, sound=reader.sound, wish=wish) as writer:
             for frame in reader:
                 writer.write(frame)
     return writer
