@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from gtasr_video.errors import EvaluationError, OutputError, UsageError
 
@@ -107,9 +105,11 @@ def _append(out: Path, found: dict[str, Any]) -> None:
 
 
 def _show(found: dict[str, Any]) -> None:
+    from rich.table import Table
+
     from gtasr_video.cli.messages import console
 
-    out: Console = console()
+    out = console()
     described = found["machine"]
     features = ", ".join(described["features"])
     out.print(
