@@ -178,6 +178,7 @@ def help_of(*arguments: str) -> str:
         help_of("models"),
         help_of("pack"),
         help_of("bench"),
+        help_of("export"),
         "from gtasr_video.cli import invoke\nassert invoke(['--version']) == 0",
         "from gtasr_video.cli import invoke\nassert invoke(['upscal']) == 2",
     ],

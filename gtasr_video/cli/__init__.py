@@ -38,6 +38,7 @@ COMMANDS = {
     "models": Home("gtasr_video.cli.models", "List the networks: size, cost, weights, licence."),
     "train": Home("gtasr_video.cli.train", "Train or fine-tune a network on videos and pictures."),
     "pack": Home("gtasr_video.training.pack_command", "Make a training set small enough to carry."),
+    "export": Home("gtasr_video.cli.export", "Write a network as a file that runs without this program."),
     "bench": Home("gtasr_video.cli.bench", "Measure speed, stage by stage, and beside peers."),
     "evaluate": Home("gtasr_video.evaluation.command", "Measure models and peers against full-size truth."),
 }
