@@ -203,3 +203,14 @@ def size_of(path: Path) -> tuple[int, int]:
 
 def test_device_choice_by_name() -> None:
     assert UpscaleConfig(device="cpu", dtype="float32").choose_device().dtype is torch.float32
+
+
+def test_alpha_of_vp9_survives_a_run(tmp_path: Path) -> None:
+    """It lies beside the packets, where segments would lose it."""
+    from tests.media.test_picture_facts import see_through
+
+    source = see_through(tmp_path / "in.mkv", "ffv1", "yuva420p")
+    gtasr_video.upscale(source, tmp_path / "out.webm", model="bicubic", scale=2, preset="8")
+    with Reader(tmp_path / "out.webm") as reader:
+        assert reader.spec.layout.alpha
+        assert len(list(reader)) == 3

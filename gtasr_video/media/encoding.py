@@ -224,10 +224,13 @@ def _asked_pixels(name: str, codec: Codec, offered: tuple[str, ...]) -> tuple[Pi
 def _frames_for(layout: PixelLayout, spec: VideoSpec, codec: Codec) -> VideoSpec:
     """Return `spec` in `layout`, with colours that go with it.
 
-    RGB that becomes YUV uses 709 in limited range; YUV that becomes RGB is in full range. WebP knows 601 only.
+    RGB that becomes YUV uses 709 in limited range; YUV that becomes RGB is in full range. WebP knows 601 only, ProRes
+    limited range only.
     """
     if codec.name == "webp":
         return replace(spec, layout=layout, color=ColorSpec("bt601"))
+    if codec.name == "prores":  # has no word for full range, and players take it for limited
+        spec = replace(spec, color=replace(spec.color, full_range=False))
     color, to_rgb = spec.color, layout.rgb
     if to_rgb and color.matrix != "rgb":
         color = replace(color, matrix="rgb", full_range=True, matrix_code=2)

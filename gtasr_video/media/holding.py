@@ -19,7 +19,7 @@ Kind = Literal["copy", "sound", "text", "attachment", "rewritten", "none"]
 
 # What MPEG-TS players know; FFmpeg would mux the rest as private data that nothing can play.
 _TS_CODECS: Final = {
-    *("aac", "mp2", "mp3", "ac3", "eac3", "dts", "opus", "truehd", "dvb_subtitle", "hdmv_pgs_subtitle"),
+    *("aac", "mp2", "mp3", "ac3", "eac3", "dts", "opus", "truehd", "dvb_subtitle"),
     *("h264", "hevc", "mpeg2video", "mpeg4", "klv", "scte_35", "timed_id3"),
 }
 _BITMAP_SUBTITLES: Final = {"hdmv_pgs_subtitle", "dvd_subtitle", "dvb_subtitle", "xsub"}

@@ -65,10 +65,18 @@ class PictureEncoder:
         packed = plan.pix_fmt in PACKED
         picture = from_planes(frame.planes, plan.spec.layout, plan.width, plan.height, packed=packed)
         picture.pts, picture.time_base = pts, plan.spec.time_base
+        if plan.codec.name == "prores":
+            self._say_colours(picture)
         if plan.pix_fmt == "pal8":
             picture = self._palette.reduce(picture)
         self._used = True
         return list(self.stream.encode(picture))
+
+    def _say_colours(self, picture: Any) -> None:
+        """Let `picture` say what its stream says: ProRes writes it into every frame, and readers believe that."""
+        color = self._plan.spec.color
+        picture.colorspace = tags.matrix_code(color)
+        picture.color_primaries, picture.color_trc = color.primaries, color.transfer
 
     def drain(self) -> list[Packet]:
         """Return the packets still held back; an encoder that was never used is left alone."""

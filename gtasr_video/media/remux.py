@@ -290,6 +290,8 @@ class SideStreams:
                 yield f"{entry['type']} stream {entry['index']} was left out: {entry['reason']}"
         if self._lost_tags:
             yield f"{self._form.muxer} has no place for the tags {', '.join(self._lost_tags)}; they were left out"
+        if self._chapters and self._form.muxer == "mpegts":
+            yield f"{self._form.muxer} cannot hold chapters; {len(self._chapters)} were left out"
         for index, carried in self._carried.items():
             if carried.kind == "video":
                 yield f"video stream {index} was copied as it is; --video-stream {index} enlarges that one"

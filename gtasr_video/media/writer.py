@@ -316,11 +316,18 @@ class Writer:
         if self._side is not None:
             yield from self._side.warnings()
 
+    @property
+    def can_be_joined(self) -> bool:
+        """Whether parts encoded apart make the whole: VP9 keeps alpha beside its packets, where parts lose it."""
+        return not (self.spec.layout.alpha and self._plan.codec.name == "vp9")
+
     def _losses(self) -> Iterator[str]:
         """Yield what of the picture the codec cannot hold."""
         plan, wanted, found = self._plan, self._wanted.layout, self.spec.layout
         if wanted.alpha and not found.alpha:
             yield f"{plan.codec.name} in {plan.container.muxer} cannot hold transparency; it was left out"
+        if plan.codec.name == "prores" and self._wanted.color.full_range:
+            yield "prores has no full range; the picture was converted to limited range, which looks the same"
         if found.bits < wanted.bits:
             yield f"{plan.codec.name} got {found.bits} of {wanted.bits} bits; --codec h265 or ffv1 keep more"
         coarse = (found.log2_chroma_w, found.log2_chroma_h) > (wanted.log2_chroma_w, wanted.log2_chroma_h)

@@ -200,3 +200,15 @@ def test_the_numbers_are_still_read_where_nothing_is_turned(tmp_path: Path) -> N
     through(source, tmp_path / "b.mp4", upright=True)
     with Reader(tmp_path / "b.mp4") as reader:
         assert [frame_number(f.planes[0]) for f in reader] == [0, 1, 2]
+
+
+def test_prores_says_its_colours_in_every_frame_and_knows_limited_range_only(tmp_path: Path) -> None:
+    said = Picture(9, True, 9, 1, "left")
+    source = make_clip(tmp_path / "a.mkv", codec="ffv1", pix_fmt="yuv422p10le", picture=said, frames=2)
+    facts = through(source, tmp_path / "b.mov", Encoding(codec="prores"))
+    with Reader(source) as before, Reader(tmp_path / "b.mov") as after:
+        color = after.spec.color
+        assert (color.matrix, color.primaries, color.transfer, color.full_range) == ("bt2020", 9, 1, False)
+        one, other = next(iter(before)).planes[0].float(), next(iter(after)).planes[0].float()
+    assert ((other - 64) / 876 - one / 1023).abs().mean() < 0.01
+    assert any("converted to limited range" in line for line in facts["warnings"])
