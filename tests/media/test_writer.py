@@ -137,7 +137,6 @@ def test_a_cut_begins_at_zero(tmp_path: Path) -> None:
         ("a.mp4", "h265"),
         ("a.mkv", "ffv1"),
         ("a.mp4", "av1"),
-        ("a.mov", "prores"),
     ],
 )
 @pytest.mark.parametrize(
