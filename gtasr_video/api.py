@@ -21,7 +21,7 @@ from gtasr_video.media import Encoding, Reader, Writer
 from gtasr_video.media.audit import Audit
 from gtasr_video.media.encoding import plan
 from gtasr_video.media.hardware import Door, Nvdec
-from gtasr_video.media.stream_config import StreamConfig
+from gtasr_video.media.streams.config import StreamConfig
 from gtasr_video.media.verify import verify as compare_files
 from gtasr_video.models import VideoModel, load_model
 from gtasr_video.runtime.job import Job, help_job, run_job

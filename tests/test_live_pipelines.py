@@ -15,7 +15,7 @@ import imageio_ffmpeg
 import pytest
 
 from tests.clips import Sound, make_clip
-from tests.media.peers import Publisher, free_port, nginx, wait_for_listener
+from tests.media.streams.peers import Publisher, free_port, nginx, wait_for_listener
 from tests.test_layers import ROOT
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()

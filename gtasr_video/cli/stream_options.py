@@ -51,8 +51,8 @@ def with_streams(config: UpscaleConfig, options: dict[str, Any]) -> UpscaleConfi
 
 def hide_secrets() -> None:
     """Take the secrets of addresses out of what others see of this program."""
-    from gtasr_video.media.address import mask
-    from gtasr_video.media.arguments import hide_arguments
+    from gtasr_video.media.streams.address import mask
+    from gtasr_video.media.streams.arguments import hide_arguments
 
     hide_arguments(mask)
 

@@ -8,17 +8,17 @@ from fractions import Fraction
 from pathlib import Path
 
 from gtasr_video.errors import InputError, UsageError
-from gtasr_video.media.address import Address
 from gtasr_video.media.encoding import Encoding
-from gtasr_video.media.fed_sound import SoundWish
-from gtasr_video.media.network_outlet import NetworkOutlet
-from gtasr_video.media.network_source import NetworkSource
-from gtasr_video.media.outlets import FileOutlet, Outlet, PipeOutlet
-from gtasr_video.media.pipe_source import FileSource, PipeSource
-from gtasr_video.media.receivers import is_list, receiver
-from gtasr_video.media.stream_config import StreamConfig
-from gtasr_video.media.stream_reader import Source, StreamReader
-from gtasr_video.media.stream_writer import StreamWriter
+from gtasr_video.media.streams.address import Address
+from gtasr_video.media.streams.config import StreamConfig
+from gtasr_video.media.streams.fed_sound import SoundWish
+from gtasr_video.media.streams.network_outlet import NetworkOutlet
+from gtasr_video.media.streams.network_source import NetworkSource
+from gtasr_video.media.streams.outlets import FileOutlet, Outlet, PipeOutlet
+from gtasr_video.media.streams.pipe_source import FileSource, PipeSource
+from gtasr_video.media.streams.reader import Source, StreamReader
+from gtasr_video.media.streams.receivers import is_list, receiver
+from gtasr_video.media.streams.writer import StreamWriter
 from gtasr_video.runtime.live.config import LiveConfig
 from gtasr_video.runtime.live.metrics import serving
 from gtasr_video.runtime.live.networks import with_cheaper

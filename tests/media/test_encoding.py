@@ -11,8 +11,8 @@ from gtasr_video.errors import UsageError, describe
 from gtasr_video.frames import ColorSpec, VideoSpec
 from gtasr_video.media.codecs import CODECS, CONTAINERS, pixel_formats
 from gtasr_video.media.encoding import Encoding, Plan, plan
-from gtasr_video.media.outlets import PIPE_FORMATS
 from gtasr_video.media.planes import LAYOUTS
+from gtasr_video.media.streams.outlets import PIPE_FORMATS
 
 
 def spec(layout: str = "yuv420p", width: int = 64, height: int = 48) -> VideoSpec:

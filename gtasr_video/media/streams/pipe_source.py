@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from gtasr_video.errors import UsageError
-from gtasr_video.media.byteflow import FileFlow, Inflow
-from gtasr_video.media.connection import Connection
 from gtasr_video.media.source import check_file
-from gtasr_video.media.stream_clock import StreamClock
-from gtasr_video.media.stream_config import StreamConfig
+from gtasr_video.media.streams.byteflow import FileFlow, Inflow
+from gtasr_video.media.streams.clock import StreamClock
+from gtasr_video.media.streams.config import StreamConfig
+from gtasr_video.media.streams.connection import Connection
 
 DEMUXERS: Final = {
     "y4m": "yuv4mpegpipe",

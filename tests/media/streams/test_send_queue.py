@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 
-from gtasr_video.media import send_queue
-from gtasr_video.media.send_queue import Chunk, SendQueue
+from gtasr_video.media.streams import send_queue
+from gtasr_video.media.streams.send_queue import Chunk, SendQueue
 
 
 def chunk(number: int, *, key: bool | None = None, size: int = 10) -> Chunk:

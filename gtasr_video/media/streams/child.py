@@ -15,8 +15,8 @@ from functools import cache
 from typing import Any, Final
 
 from gtasr_video.errors import MediaError
-from gtasr_video.media.address import Address, mask
-from gtasr_video.media.arguments import hide_arguments
+from gtasr_video.media.streams.address import Address, mask
+from gtasr_video.media.streams.arguments import hide_arguments
 
 _WORDS_KEPT: Final = 20
 _GRACE_S: Final = 2.0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from gtasr_video.media.address import Address
-from gtasr_video.media.stream_config import StreamConfig
+from gtasr_video.media.streams.address import Address
+from gtasr_video.media.streams.config import StreamConfig
 
 # FFmpeg means to wait for ever, and this version mistakes its own default for an error.
 _LONG_S: Final = 10**6

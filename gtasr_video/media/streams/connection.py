@@ -15,11 +15,11 @@ from av.stream import Discard
 from av.video.stream import VideoStream
 
 from gtasr_video.errors import InputError
-from gtasr_video.media.byteflow import FileFlow, Inflow
 from gtasr_video.media.decoder import StreamFacts, facts_of
-from gtasr_video.media.sound_queue import SoundPacket, SoundQueue
 from gtasr_video.media.source import MAX_PIXELS, Packet, choose_video, packets_of
-from gtasr_video.media.stream_clock import StreamClock
+from gtasr_video.media.streams.byteflow import FileFlow, Inflow
+from gtasr_video.media.streams.clock import StreamClock
+from gtasr_video.media.streams.sound_queue import SoundPacket, SoundQueue
 
 # Formats that can be read from beginning to end, and that lead to nothing else.
 _FORMATS: Final = (

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from gtasr_video.errors import OutputError, UsageError
-from gtasr_video.media.address import Address
-from gtasr_video.media.child import Child
-from gtasr_video.media.network_graphs import sink_graph
+from gtasr_video.media.streams.address import Address
+from gtasr_video.media.streams.child import Child
+from gtasr_video.media.streams.network_graphs import sink_graph
 
 LISTS: Final = (".m3u8", ".mpd")
 _SEGMENT_S: Final = 2

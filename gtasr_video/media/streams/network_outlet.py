@@ -9,9 +9,9 @@ from typing import Any, Final
 from gtasr_video.errors import OutputError
 from gtasr_video.frames import Vitals
 from gtasr_video.media.codecs import Container
-from gtasr_video.media.receivers import Receiver
-from gtasr_video.media.send_queue import Chunk
-from gtasr_video.media.sender import Sender
+from gtasr_video.media.streams.receivers import Receiver
+from gtasr_video.media.streams.send_queue import Chunk
+from gtasr_video.media.streams.sender import Sender
 
 # A stream that a receiver can join at each key picture: tables come again there, and each packet is on its way at once.
 _OPTIONS: Final = {"pes_payload_size": "0", "muxdelay": "0", "muxpreload": "0", "mpegts_copyts": "1"}

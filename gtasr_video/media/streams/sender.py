@@ -12,10 +12,10 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from gtasr_video.errors import MediaError
-from gtasr_video.media.back_off import BackOff
-from gtasr_video.media.byteflow import Outflow
-from gtasr_video.media.child import Child
-from gtasr_video.media.send_queue import Chunk, SendQueue
+from gtasr_video.media.streams.back_off import BackOff
+from gtasr_video.media.streams.byteflow import Outflow
+from gtasr_video.media.streams.child import Child
+from gtasr_video.media.streams.send_queue import Chunk, SendQueue
 
 log = logging.getLogger("gtasr_video")
 

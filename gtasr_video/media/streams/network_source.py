@@ -9,14 +9,14 @@ from fractions import Fraction
 from typing import Any, Final
 
 from gtasr_video.errors import InputError, UsageError
-from gtasr_video.media.address import Address
-from gtasr_video.media.back_off import BackOff
-from gtasr_video.media.byteflow import Inflow
-from gtasr_video.media.child import Child
-from gtasr_video.media.connection import Connection
-from gtasr_video.media.network_graphs import source_graph
-from gtasr_video.media.stream_clock import StreamClock
-from gtasr_video.media.stream_config import StreamConfig
+from gtasr_video.media.streams.address import Address
+from gtasr_video.media.streams.back_off import BackOff
+from gtasr_video.media.streams.byteflow import Inflow
+from gtasr_video.media.streams.child import Child
+from gtasr_video.media.streams.clock import StreamClock
+from gtasr_video.media.streams.config import StreamConfig
+from gtasr_video.media.streams.connection import Connection
+from gtasr_video.media.streams.network_graphs import source_graph
 
 log = logging.getLogger("gtasr_video")
 

@@ -15,9 +15,9 @@ from av.container import OutputContainer
 from av.filter import Graph
 from torch import Tensor
 
-from gtasr_video.media.resampling import Resampler
-from gtasr_video.media.sound_queue import SoundPacket
 from gtasr_video.media.source import Packet
+from gtasr_video.media.streams.resampling import Resampler
+from gtasr_video.media.streams.sound_queue import SoundPacket
 
 # Sound further from its time than this is moved back to it; less is the rounding of stamps and the jitter of senders.
 TOLERANCE_S: Final = 0.02

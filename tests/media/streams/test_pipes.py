@@ -19,11 +19,11 @@ import pytest
 
 from gtasr_video.errors import InputError, UsageError
 from gtasr_video.frames import Frame
-from gtasr_video.media.outlets import FileOutlet, PipeOutlet
-from gtasr_video.media.pipe_source import FileSource, PipeSource
-from gtasr_video.media.stream_config import StreamConfig
-from gtasr_video.media.stream_reader import StreamReader
-from gtasr_video.media.stream_writer import StreamWriter
+from gtasr_video.media.streams.config import StreamConfig
+from gtasr_video.media.streams.outlets import FileOutlet, PipeOutlet
+from gtasr_video.media.streams.pipe_source import FileSource, PipeSource
+from gtasr_video.media.streams.reader import StreamReader
+from gtasr_video.media.streams.writer import StreamWriter
 from gtasr_video.runtime.session import run
 from gtasr_video.runtime.upscaler import Upscaler
 from tests import clips, fakes

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from gtasr_video.media.fed_sound import SoundWish
-from gtasr_video.media.outlets import FileOutlet
-from gtasr_video.media.pipe_source import FileSource
-from gtasr_video.media.resampling import Resampler, load_resample
-from gtasr_video.media.sound_encoder import SoundEncoder
-from gtasr_video.media.sound_queue import SoundPacket
-from gtasr_video.media.stream_reader import StreamReader
-from gtasr_video.media.stream_writer import StreamWriter
+from gtasr_video.media.streams.fed_sound import SoundWish
+from gtasr_video.media.streams.outlets import FileOutlet
+from gtasr_video.media.streams.pipe_source import FileSource
+from gtasr_video.media.streams.reader import StreamReader
+from gtasr_video.media.streams.resampling import Resampler, load_resample
+from gtasr_video.media.streams.sound_encoder import SoundEncoder
+from gtasr_video.media.streams.sound_queue import SoundPacket
+from gtasr_video.media.streams.writer import StreamWriter
 from tests import clips
 
 

@@ -15,12 +15,12 @@ import av
 import pytest
 
 from gtasr_video.errors import InputError, UsageError
-from gtasr_video.media.address import Address
-from gtasr_video.media.network_source import NetworkSource
-from gtasr_video.media.stream_config import StreamConfig
-from gtasr_video.media.stream_reader import StreamReader
+from gtasr_video.media.streams.address import Address
+from gtasr_video.media.streams.config import StreamConfig
+from gtasr_video.media.streams.network_source import NetworkSource
+from gtasr_video.media.streams.reader import StreamReader
 from tests import clips
-from tests.media import peers
+from tests.media.streams import peers
 
 FRAMES = 50
 QUICK = {"open_timeout": 5.0, "read_timeout": 1.0, "give_up": 20.0}

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from gtasr_video.errors import UsageError
-from gtasr_video.media.address import Address, mask
-from gtasr_video.media.arguments import hide_arguments
-from gtasr_video.media.back_off import BackOff
+from gtasr_video.media.streams.address import Address, mask
+from gtasr_video.media.streams.arguments import hide_arguments
+from gtasr_video.media.streams.back_off import BackOff
 
 SECRETS = [
     ("rtmp://live.example/app/KEYKEY", "rtmp://live.example/app/***"),

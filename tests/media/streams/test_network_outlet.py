@@ -15,18 +15,18 @@ import av
 import pytest
 
 from gtasr_video.errors import OutputError, UsageError
-from gtasr_video.media import sender
 from gtasr_video.media.encoding import Encoding
-from gtasr_video.media.network_outlet import NetworkOutlet
-from gtasr_video.media.pipe_source import FileSource
-from gtasr_video.media.receivers import receiver
-from gtasr_video.media.stream_reader import StreamReader
-from gtasr_video.media.stream_writer import StreamWriter
+from gtasr_video.media.streams import sender
+from gtasr_video.media.streams.network_outlet import NetworkOutlet
+from gtasr_video.media.streams.pipe_source import FileSource
+from gtasr_video.media.streams.reader import StreamReader
+from gtasr_video.media.streams.receivers import receiver
+from gtasr_video.media.streams.writer import StreamWriter
 from gtasr_video.runtime.live.session import run
 from gtasr_video.runtime.upscaler import Upscaler
 from tests import clips, fakes
-from tests.media import peers
-from tests.media.test_network_source import FRAMES, clip, nobody_is_left
+from tests.media.streams import peers
+from tests.media.streams.test_network_source import FRAMES, clip, nobody_is_left
 
 __all__ = ["clip", "nobody_is_left"]
 

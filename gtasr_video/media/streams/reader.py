@@ -13,11 +13,11 @@ import av
 from gtasr_video.errors import InputError
 from gtasr_video.frames import Frame, VideoSpec, Vitals
 from gtasr_video.media import tags
-from gtasr_video.media.connection import Connection
 from gtasr_video.media.planes import Converter, to_planes
 from gtasr_video.media.reader import spec_of
-from gtasr_video.media.sound_queue import SoundQueue
-from gtasr_video.media.stream_clock import StreamClock
+from gtasr_video.media.streams.clock import StreamClock
+from gtasr_video.media.streams.connection import Connection
+from gtasr_video.media.streams.sound_queue import SoundQueue
 from gtasr_video.media.timeline import Timeline
 
 

@@ -16,19 +16,19 @@ import av
 import pytest
 import torch
 
-from gtasr_video.media.address import Address
 from gtasr_video.media.encoding import Encoding
-from gtasr_video.media.network_outlet import NetworkOutlet
-from gtasr_video.media.network_source import NetworkSource
-from gtasr_video.media.receivers import receiver
-from gtasr_video.media.stream_config import StreamConfig
-from gtasr_video.media.stream_reader import StreamReader
-from gtasr_video.media.stream_writer import StreamWriter
+from gtasr_video.media.streams.address import Address
+from gtasr_video.media.streams.config import StreamConfig
+from gtasr_video.media.streams.network_outlet import NetworkOutlet
+from gtasr_video.media.streams.network_source import NetworkSource
+from gtasr_video.media.streams.reader import StreamReader
+from gtasr_video.media.streams.receivers import receiver
+from gtasr_video.media.streams.writer import StreamWriter
 from gtasr_video.runtime.live.session import run
 from gtasr_video.runtime.upscaler import Upscaler
 from tests import clips, fakes
-from tests.media import peers
-from tests.media.test_network_source import nobody_is_left
+from tests.media.streams import peers
+from tests.media.streams.test_network_source import nobody_is_left
 from tests.soak.sizes import size
 
 __all__ = ["nobody_is_left"]

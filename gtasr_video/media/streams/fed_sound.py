@@ -14,9 +14,9 @@ from av.container import OutputContainer
 from gtasr_video.media.audio import Reencoder
 from gtasr_video.media.codecs import Container
 from gtasr_video.media.holding import way_into
-from gtasr_video.media.sound_encoder import AacTrack, SoundEncoder
-from gtasr_video.media.sound_queue import SoundPacket, SoundQueue
 from gtasr_video.media.source import Packet, codec_name
+from gtasr_video.media.streams.sound_encoder import AacTrack, SoundEncoder
+from gtasr_video.media.streams.sound_queue import SoundPacket, SoundQueue
 
 _SILENT_RATE: Final = 48_000
 

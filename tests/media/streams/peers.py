@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from gtasr_video.media.child import program
+from gtasr_video.media.streams.child import program
 
 NGINX = shutil.which("nginx") or ("/usr/sbin/nginx" if Path("/usr/sbin/nginx").exists() else None)
 _RTMP_MODULE = Path("/usr/lib/nginx/modules/ngx_rtmp_module.so")

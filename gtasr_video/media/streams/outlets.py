@@ -9,10 +9,10 @@ from typing import Any, Final, Protocol
 
 from gtasr_video.errors import OutputError, UsageError
 from gtasr_video.frames import Vitals
-from gtasr_video.media.byteflow import Outflow
 from gtasr_video.media.codecs import Container
 from gtasr_video.media.encoding import container_for
 from gtasr_video.media.source import file_url
+from gtasr_video.media.streams.byteflow import Outflow
 from gtasr_video.media.target import Target
 
 # The raw formats hold pictures as they are unless a codec is asked for.

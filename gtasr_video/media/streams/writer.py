@@ -15,14 +15,14 @@ from av.container import OutputContainer
 
 from gtasr_video.errors import GTASRVideoError, OutputError
 from gtasr_video.frames import Frame, VideoSpec, Vitals
-from gtasr_video.media.bit_rate import BitRate
 from gtasr_video.media.encoding import Encoding, Plan, plan_in
-from gtasr_video.media.fed_sound import FedSound, SoundWish
-from gtasr_video.media.outlets import Outlet
 from gtasr_video.media.packet_times import PacketTimes
 from gtasr_video.media.picture import USUAL_RATE, PictureEncoder
-from gtasr_video.media.sound_queue import SoundQueue
 from gtasr_video.media.source import Packet
+from gtasr_video.media.streams.bit_rate import BitRate
+from gtasr_video.media.streams.fed_sound import FedSound, SoundWish
+from gtasr_video.media.streams.outlets import Outlet
+from gtasr_video.media.streams.sound_queue import SoundQueue
 
 # Formats without times: frames are as many as they are, each as long as the rate says.
 _COUNTED: Final = ("yuv4mpegpipe", "rawvideo")
