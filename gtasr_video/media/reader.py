@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -255,8 +256,13 @@ class Reader:
 
     @property
     def origin(self) -> Fraction | None:
-        """File time in seconds at which a cut at `start` begins (its first frame), or None if uncut there."""
-        return self._first_pts * self.spec.time_base if self.start else None
+        """File time in seconds that becomes 0 in an output: the first frame's of a cut, None if times stay.
+
+        A file whose picture begins before 0, as where the clock of MPEG-TS wraps around, begins at 0 then.
+        """
+        if self.start:
+            return self._first_pts * self.spec.time_base
+        return self.origin_ticks * self.spec.time_base if self.origin_ticks else None
 
     @property
     def first_time(self) -> Fraction:
@@ -265,8 +271,11 @@ class Reader:
 
     @property
     def origin_ticks(self) -> int:
-        """Ticks that are taken off every pts so that a cut begins at 0; 0 where the start is not cut."""
-        return self._first_pts if self.start else 0
+        """Ticks that are taken off every pts so that an output begins at `origin`; 0 where times stay."""
+        if self.start:
+            return self._first_pts
+        earliest = math.floor(self._stream.begin / self.spec.time_base)
+        return min(earliest, self._first_pts) if self._first_pts < 0 else 0
 
     @property
     def stream_index(self) -> int:

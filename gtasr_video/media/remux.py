@@ -234,6 +234,13 @@ class SideStreams:
         packet.pts, packet.dts = packet.pts - carried.shift, packet.dts - carried.shift
         if carried.kind == "subtitle":
             self._trim(packet)
+        if (
+            packet.is_discard
+            and self._form.muxer not in ("mp4", "mov")
+            and packet.pts + 2 * (packet.duration or 0) <= 0
+        ):
+            # Lies before an edit list's beginning, and only an edit list can say so; one packet is a coder's run-up.
+            return False
         if self._origin is not None and packet.pts < 0:
             return False
         if carried.last_dts is not None and packet.dts <= carried.last_dts:
