@@ -35,16 +35,26 @@ SCALE = 4
 # Bits of a frame's number, each a block of so many pixels a side.
 BITS, BLOCK = 16, 8
 TEXTURE = np.random.default_rng(0).integers(60, 200, (1080, 1920), np.uint8)
-# Seconds at the start that do not count: programs start, kernels are chosen, what has piled up is left out.
+# Seconds after the first frame that came through which do not count: what piled up while a program started is left out.
 WARM_UP_S = 5.0
 
 
 @dataclass
 class Times:
-    """When each frame was sent and received, by number."""
+    """When each frame was sent and received, by number. `seconds` of them count, some time after the first has come."""
 
+    seconds: float
     sent: dict[int, float] = field(default_factory=dict)
     received: dict[int, float] = field(default_factory=dict)
+
+    @property
+    def until(self) -> float:
+        """When the last frame is sent."""
+        return min(self.received.copy().values(), default=float("inf")) + WARM_UP_S + self.seconds
+
+    def counted(self) -> list[int]:
+        """Return the numbers of the frames that count."""
+        return [number for number, at in self.sent.items() if at >= self.until - self.seconds]
 
 
 def picture(number: int, width: int, height: int) -> NDArray[np.uint8]:
@@ -64,20 +74,21 @@ def number_of(luma: NDArray[np.uint8], scale: int) -> int:
     return sum(1 << bit for bit, mean in enumerate(blocks) if mean > 128)
 
 
-def send(pipe: Any, times: Times, size: tuple[int, int], fps: int, seconds: float) -> None:
-    """Encode numbered frames into `pipe` at playback speed."""
+def send(pipe: Any, times: Times, size: tuple[int, int], fps: int) -> None:
+    """Encode numbered frames into `pipe` at playback speed, until enough of them have been sent."""
     options = {"preset": "superfast", "tune": "zerolatency", "g": str(fps)}
     muxing = {"flush_packets": "1", "muxdelay": "0", "muxpreload": "0", "pes_payload_size": "0"}
     with pipe, av.open(pipe, "w", format="mpegts", container_options=muxing) as container:
         stream = container.add_stream("libx264", rate=fps, options=options)
         stream.width, stream.height = size
-        begin = time.monotonic()
-        for number in range(round(seconds * fps)):
+        begin, number = time.monotonic(), 0
+        while time.monotonic() < times.until:
             frame = av.VideoFrame.from_ndarray(picture(number, *size), format="yuv420p")
             frame.pts = number
             time.sleep(max(0.0, begin + number / fps - time.monotonic()))
             times.sent[number] = time.monotonic()
             container.mux(stream.encode(frame))
+            number += 1
         container.mux(stream.encode(None))
 
 
@@ -94,10 +105,10 @@ def receive(pipe: Any, times: Times, scale: int) -> None:
 
 def relay(command: Sequence[str], scale: int, size: tuple[int, int], fps: int, seconds: float) -> Times:
     """Send numbered frames through `command`, from its standard input to its standard output, and time them."""
-    times = Times()
+    times = Times(seconds)
     # Unbuffered: what has come must not wait until so many bytes have.
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as process:
-        sender = threading.Thread(target=send, args=(process.stdin, times, size, fps, seconds))
+        sender = threading.Thread(target=send, args=(process.stdin, times, size, fps))
         sender.start()
         receive(process.stdout, times, scale)
         sender.join()
@@ -120,9 +131,7 @@ def relays(models: Sequence[str], latency: str) -> Iterator[tuple[str, list[str]
 
 def milliseconds(times: Times) -> NDArray[np.float64]:
     """Return the latency of every frame that arrived and counts."""
-    begin = min(times.sent.values()) + WARM_UP_S
-    counted = [n for n, at in times.sent.items() if at >= begin and n in times.received]
-    return np.array([1000 * (times.received[n] - times.sent[n]) for n in counted])
+    return np.array([1000 * (times.received[n] - times.sent[n]) for n in times.counted() if n in times.received])
 
 
 @click.group()
@@ -133,7 +142,7 @@ def main() -> None:
 @main.command()
 @click.option("--size", type=(int, int), default=(160, 96), show_default=True)
 @click.option("--fps", default=15, show_default=True)
-@click.option("--seconds", default=30.0, show_default=True, help=f"The first {WARM_UP_S:g} do not count.")
+@click.option("--seconds", default=30.0, show_default=True, help="That count.")
 @click.option("--latency", default="1s", show_default=True, help="The budget of our relays.")
 @click.option("--model", "models", multiple=True, default=("bicubic", "s"), show_default=True)
 def latency(size: tuple[int, int], fps: int, seconds: float, latency: str, models: tuple[str, ...]) -> None:
@@ -144,7 +153,7 @@ def latency(size: tuple[int, int], fps: int, seconds: float, latency: str, model
         taken = milliseconds(times)
         p50, p95 = np.percentile(taken, (50, 95))
         bare = bare or p50
-        counted = sum(at >= min(times.sent.values()) + WARM_UP_S for at in times.sent.values())
+        counted = len(times.counted())
         line = {"relay": name, "size": size, "fps": fps, "frames": counted, "missing": counted - len(taken)}
         line |= {"p50_ms": round(p50, 1), "p95_ms": round(p95, 1), "added_p50_ms": round(p50 - bare, 1)}
         click.echo(json.dumps(line))
@@ -228,13 +237,15 @@ def soak(size: tuple[int, int], fps: int, minutes: float, model: str, latency: s
         recorder.wait(60)
     (before, _), (after, received) = offsets(out / "direct.ts"), offsets(recording)
     facts = json.loads(report.read_text())
-    unexplained = facts["frames_in"] - facts["frames_out"] - facts["frames_dropped"]
-    kept = {key: facts["live"][key] for key in ("frames", "stopgaps", "dropped", "latency_ms", "changed", "reconnects")}
+    names = ("frames", "stopgaps", "dropped", "output_dropped", "latency_ms", "changed", "reconnects")
+    kept = {name: facts["live"][name] for name in names}
+    unexplained = facts["frames_in"] - facts["frames_dropped"] - kept["output_dropped"] - received
     line = {"minutes": minutes, "model": model, "size": size, "fps": fps, "sent": round(60 * minutes * fps)}
     line |= {"frames_in": facts["frames_in"], "frames_out": facts["frames_out"], "received": received, **kept}
     change = np.abs(after - np.median(before))
-    line |= {"unexplained": unexplained, "lost_behind_us": facts["frames_out"] - received, "flashes": len(after)}
-    line |= {"av_change_ms_p50": round(float(np.median(change)), 1), "av_change_ms_max": round(float(change.max()), 1)}
+    p50, p95 = np.percentile(change, (50, 95))
+    line |= {"unexplained": unexplained, "flashes": len(after), "av_change_ms_p50": round(float(p50), 1)}
+    line |= {"av_change_ms_p95": round(float(p95), 1), "av_change_ms_max": round(float(change.max()), 1)}
     click.echo(json.dumps(line))
 
 

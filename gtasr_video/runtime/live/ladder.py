@@ -21,8 +21,11 @@ log = logging.getLogger("gtasr_video")
 
 # Weight of the newest frame in what a frame is expected to take; at each frame that is not tried for it, it fades.
 NEWEST, FADE = 0.2, 0.98
-# Seconds from the first frame on that are not judged: a stream begins with what piled up while it was opened.
-SETTLING_S = 1.0
+# A stream begins with what piled up while it was opened. It is not judged before a period in which no more frames came
+# than this many times its rate, or so many seconds have gone by.
+BURST = 2
+LONGEST_BURST_S = 10.0
+USUAL_RATE = 30
 # Changes that are kept for the report; their number is always whole.
 CHANGES_KEPT = 1000
 
@@ -74,7 +77,8 @@ class Ladder:
         self._in_charge = 0
         self._turn = 0
         self._read = self._reading()
-        self._judging_from: float | None = None
+        self._rate = float(USUAL_RATE)
+        self._settled_by: float | None = None
         self._hopeless = False
 
     @property
@@ -93,7 +97,7 @@ class Ladder:
         costs = [self._try(upscaler, source, output) for upscaler in self._upscalers]
         ladder = rungs([upscaler.model.facts.name for upscaler in self._upscalers])
         self._controller, self._expected = Controller(ladder, costs, self._budget_s), costs.copy()
-        self._read = self._reading()
+        self._rate = float(source.frame_rate or USUAL_RATE)
         said = ", ".join(f"{u.model.facts.name} {c * 1000:.1f} ms" for u, c in zip(self._upscalers, costs, strict=True))
         log.info("latency: at most %.0f ms a frame; the networks take %s", self._budget_s * 1000, said)
 
@@ -161,15 +165,16 @@ class Ladder:
     def _control(self) -> None:
         """Every period, let the controller look at what has happened since."""
         now = self._reading()
-        if self._judging_from is None:
-            self._judging_from = now.at + SETTLING_S
-        if now.at < self._judging_from:
-            self._read = now
-            return
+        if self._turn == 0:
+            self._read, self._settled_by = now, now.at + LONGEST_BURST_S
         load = _difference(self._read, now)
         if load.seconds < PERIOD_S or load.arrived < FEWEST_FRAMES:
             return
         self._read = now
+        if self._settled_by is not None:
+            calm = load.arrived <= BURST * self._rate * load.seconds
+            self._settled_by = None if calm or now.at > self._settled_by else self._settled_by
+            return
         change = self.controller.update(load, now.at)
         if change is not None:
             self._note(change)

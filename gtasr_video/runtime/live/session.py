@@ -14,7 +14,7 @@ from gtasr_video.runtime.channels import Channel
 from gtasr_video.runtime.lanes import Lane, open_lane
 from gtasr_video.runtime.live.config import Late
 from gtasr_video.runtime.live.ending import ending_well
-from gtasr_video.runtime.live.ladder import Ladder
+from gtasr_video.runtime.live.ladder import USUAL_RATE, Ladder
 from gtasr_video.runtime.live.pace import Pace
 from gtasr_video.runtime.live.status import LiveMonitor
 from gtasr_video.runtime.live.traffic import Traffic
@@ -24,7 +24,6 @@ from gtasr_video.runtime.upscaler import Upscaler
 
 # With a budget, frames that wait for the network: what comes in within it, since older ones are of no use.
 LONGEST_QUEUE = 64
-USUAL_RATE = 30
 # With a budget, frames that wait for the encoder; each is one more frame of delay.
 PENDING = 2
 

@@ -58,13 +58,13 @@ def test_a_hiccup_changes_nothing() -> None:
 
 
 def test_what_piled_up_before_the_start_is_no_overload(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three seconds of frames come within the first 0.75: older ones make room for newer, and the network stays."""
+    """Nearly five seconds of frames come within the first two: older ones make room for newer, and the network stays."""
     run = Simulation({"s": 0.03, "bicubic": 0.002})
-    monkeypatch.setattr(run, "_arrival", lambda n: run.begin + (n / 100 if n < 75 else 0.75 + (n - 75) / 25))
+    monkeypatch.setattr(run, "_arrival", lambda n: run.begin + (n / 60 if n < 120 else 2 + (n - 120) / 25))
     run.run(30)
     assert run.path() == ["s"]
     assert run.traffic.lost > 10
-    assert {shown.by for shown in run.since(2)} == {"s"}
+    assert {shown.by for shown in run.since(4)} == {"s"}
 
 
 def test_load_that_comes_and_goes_does_not_make_it_flutter() -> None:
