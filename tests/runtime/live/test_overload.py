@@ -58,7 +58,7 @@ def test_a_hiccup_changes_nothing() -> None:
 
 
 def test_what_piled_up_before_the_start_is_no_overload(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nearly five seconds of frames come within the first two: older ones make room for newer, and the network stays."""
+    """Nearly five seconds of frames come within the first two: older ones make room, and the network stays."""
     run = Simulation({"s": 0.03, "bicubic": 0.002})
     monkeypatch.setattr(run, "_arrival", lambda n: run.begin + (n / 60 if n < 120 else 2 + (n - 120) / 25))
     run.run(30)

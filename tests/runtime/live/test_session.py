@@ -119,9 +119,10 @@ def test_a_real_overload_is_kept_up_with() -> None:
     begin = time.perf_counter()
     s.push(next(fakes.frames(of, 1)))
     cost = time.perf_counter() - begin
-    rate = min(500, max(10, round(6 / cost)))
-    source = MemoryReader(list(fakes.frames(fakes.spec(128, 96, rate=rate), 3 * rate)), of)
-    report, writer = go(source, load_model("s"), Bicubic(4), budget_s=max(0.3, 8 * cost), paced=True)
+    rate, budget_s = min(500, max(10, round(6 / cost))), max(0.3, 4 * cost)
+    of = fakes.spec(128, 96, rate=rate)
+    source = MemoryReader(list(fakes.frames(of, round((4 + 3 * budget_s) * rate))), of)
+    report, writer = go(source, load_model("s"), Bicubic(4), budget_s=budget_s, paced=True)
     assert len(trial) == 2
     accounts(report)
     assert report.live["frames"]["bicubic"] > report.live["frames"].get("s", 0)
