@@ -66,8 +66,9 @@ def test_frames_stay_where_they_are_against_each_other_and_the_sound(
     half_a_tick = Fraction(1, 2000) if suffix == ".mkv" else Fraction(1, 180_000) if suffix == ".ts" else Fraction(0)
     gaps = [abs(a[0] - b[0] - shift) for a, b in zip(after, before, strict=True)]
     assert max(gaps) <= 2 * half_a_tick
-    # The run-up of AAC, a packet, is in step but not always counted as the beginning.
-    assert abs(sound_ahead(tmp_path / f"out{suffix}") - sound_ahead(clips / name)) < Fraction(1024, 48000) + half_a_tick
+    # The run-up of AAC and a packet that an edit list cuts in two are in step, but not always counted as the beginning.
+    aside = abs(sound_ahead(tmp_path / f"out{suffix}") - sound_ahead(clips / name))
+    assert aside < 2 * Fraction(1024, 48000) + half_a_tick
 
 
 def test_a_clock_that_wraps_around_goes_on(clips: Path, tmp_path: Path) -> None:
