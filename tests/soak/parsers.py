@@ -12,8 +12,9 @@ from gtasr_video.errors import GTASRVideoError
 from gtasr_video.media import ffv1, labels, tags
 from gtasr_video.media.source import _mp4_boxes, _playlist_kind
 from gtasr_video.models.checkpoint import read_card
-from gtasr_video.runtime.job.journal import Done, _known
+from gtasr_video.runtime.job.journal import _known
 from gtasr_video.runtime.job.memory import load_state
+from gtasr_video.runtime.job.records import Done
 
 _FOLDER = Path(tempfile.mkdtemp(prefix="parsers-"))
 

@@ -8,17 +8,14 @@ interleaved with the source's other streams.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-from torch import nn
 
 from gtasr_video.errors import InputError, OutputError
 from gtasr_video.media import Reader, Writer
@@ -27,8 +24,10 @@ from gtasr_video.media.durable import NO_SPACE, Space
 from gtasr_video.media.encoding import Plan
 from gtasr_video.media.segments import join
 from gtasr_video.runtime.channels import Channel
-from gtasr_video.runtime.job.journal import DoneSegments, Journal, PartJournal, help_with, open_journal, tidy
+from gtasr_video.runtime.job.journal import Journal, help_with, open_journal, tidy
 from gtasr_video.runtime.job.memory import copied
+from gtasr_video.runtime.job.records import DoneSegments, PartJournal
+from gtasr_video.runtime.job.settings import settings_of
 from gtasr_video.runtime.job.sink import PartWriter
 from gtasr_video.runtime.job.source import Cutting, Part, PartReader, fingerprint
 from gtasr_video.runtime.job.workers import Helper, split, wait_for
@@ -113,7 +112,7 @@ class _Run:
 
     def run(self, trial: Writer, progress: Mode) -> Report:
         job, output = self._job, self._job.output
-        settings = {**job.settings, **_of_network(job.upscaler), **_of_output(trial), "cut": _plain(job.cutting)}
+        settings = {**job.settings, **settings_of(job.upscaler, trial, job.cutting)}
         parts = split(job.reader, job.workers)
         journal = open_journal(output, self._source, settings, parts, self._space, restart=job.restart)
         try:
@@ -265,40 +264,6 @@ def _final(report: Report, writer: Writer, audit: Audit, resumed: int) -> Report
         frames_resumed=resumed,
         audit=audit.to_json(),
     )
-
-
-def _of_network(upscaler: Upscaler) -> dict[str, Any]:
-    facts, device = upscaler.model.facts, upscaler.device
-    return {
-        "model": facts.name,
-        "weights": _weights(upscaler.model),
-        "backend": upscaler.backend,
-        "scale": facts.scale,
-        "seed": upscaler.seed,
-        "device": device.torch_device.type,
-        "dtype": str(device.dtype).removeprefix("torch."),
-    }
-
-
-def _weights(model: object) -> str | None:
-    """Return the SHA-256 of a network's parameters, None where it has none to look at."""
-    if not isinstance(model, nn.Module):
-        return None
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().to("cpu").float().contiguous().numpy().data)
-    return digest.hexdigest()
-
-
-def _of_output(writer: Writer) -> dict[str, Any]:
-    names = ("container", "encoder", "crf", "preset", "pix_fmt", "width", "height")
-    facts = writer.facts()
-    return {name: facts[name] for name in names} | {"encoder header": writer.header}
-
-
-def _plain(cutting: Cutting) -> list[str]:
-    return [str(value) for value in asdict(cutting).values()]
 
 
 def _is_full(error: BaseException) -> bool:

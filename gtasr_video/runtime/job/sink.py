@@ -15,8 +15,8 @@ from gtasr_video.media.resume import Place
 from gtasr_video.media.segments import SegmentWriter
 from gtasr_video.models.facts import State
 from gtasr_video.ops.brightness import brightness, has_lost_its_picture
-from gtasr_video.runtime.job.journal import Done, PartJournal
 from gtasr_video.runtime.job.memory import copied
+from gtasr_video.runtime.job.records import Done, PartJournal
 from gtasr_video.runtime.job.source import PartReader
 from gtasr_video.runtime.upscaler import Upscaled, Upscaler
 

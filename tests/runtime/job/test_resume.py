@@ -20,7 +20,7 @@ from gtasr_video.media import Encoding
 from gtasr_video.media.picture import PictureEncoder
 from gtasr_video.models.cascade import Cascade
 from gtasr_video.models.facts import VideoModel
-from gtasr_video.runtime.job import NOTICE
+from gtasr_video.runtime.job import NOTICE, memory, records
 from gtasr_video.runtime.job import journal as journals
 from tests.clips import join
 from tests.models.networks import tiny
@@ -60,9 +60,9 @@ def test_a_network_that_forgot_would_be_seen(tmp_path: Path) -> None:
     with pytest.raises(Ended):
         do(source, resumed, before_step=ends_at(70))
     (state,) = folder_of(resumed).glob("part-0/*.state")
-    changed = journals.load_state(state)
+    changed = memory.load_state(state)
     assert changed is not None
-    journals.save_state(state, changed._replace(frame=torch.zeros_like(changed.frame)))
+    memory.save_state(state, changed._replace(frame=torch.zeros_like(changed.frame)))
     do(source, resumed)
     assert resumed.read_bytes() != whole.read_bytes()
 
@@ -113,7 +113,7 @@ def test_ended_again_and_again(tmp_path: Path) -> None:
             report = do(source, resumed, before_step=ends_at(41, KeyboardInterrupt()))
             break
         except KeyboardInterrupt:
-            done = sum(len(journals.Done.read(p).segment.packets) for p in folder_of(resumed).glob("part-0/*.json"))
+            done = sum(len(records.Done.read(p).segment.packets) for p in folder_of(resumed).glob("part-0/*.json"))
             assert done > before
             before = done
     assert report.frames_resumed == before
