@@ -45,9 +45,9 @@ LAYOUT = PixelLayout("yuv420p")
 def capture(device: torch.device) -> Callable[[Callable[[], Any]], tuple[Callable[[], None], Any]]:
     """Return what records work; a rehearsal on a CPU runs it again instead."""
     if device.type == "cuda":
-        from gtasr_video.runtime.lanes.graph import CudaCapture
+        from gtasr_video.runtime.lanes.graph import cuda_capture
 
-        return CudaCapture()
+        return cuda_capture
 
     def again(work: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
         def replay() -> None:

@@ -339,7 +339,7 @@ class GTASRVideo(nn.Module):
 
         Where that is the head's alone it is not looked at: `matrix` and the head are one smaller convolution.
         """
-        if self.steps > 1 or self.noise_scale > 0:
+        if self.steps > 1 or self.noise_scale > 0 or self.folded_gate is None:
             return F.conv2d(following.output.float(), matrix[..., None, None])
         gain = _gain(torch.ones(1, device=matrix.device), matrix).item()
         return read_through(self.adapter.head, following.features, gain * matrix)

@@ -61,6 +61,13 @@ class _Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 @torch.inference_mode()
+def state_bytes(model: VideoModel, height: int, width: int) -> int:
+    """Return the bytes of what is remembered between frames."""
+    hollow: Any = copy.deepcopy(model).to("meta")  # type: ignore[attr-defined]
+    return sum(tensor.nbytes for tensor in tree_leaves(hollow.initial(1, height, width)))
+
+
+@torch.inference_mode()
 def peak_bytes(model: VideoModel, height: int, width: int) -> int:
     """Return the most bytes that tensors of one step take at once, the state before it included, weights not."""
     assert isinstance(model, nn.Module)
@@ -73,10 +80,13 @@ def peak_bytes(model: VideoModel, height: int, width: int) -> int:
 
 
 class Fit:
-    """Chooses how to cut frames of `height` x `width` (padded LR size) for `model`; counts only when it has to."""
+    """Chooses how to cut frames of `height` x `width` (padded LR size) for `model`; counts only when it has to.
 
-    def __init__(self, model: VideoModel, height: int, width: int) -> None:
-        self._model, self._height, self._width = model, height, width
+    `states` are kept for frames under way besides the two that a step needs.
+    """
+
+    def __init__(self, model: VideoModel, height: int, width: int, states: int = 0) -> None:
+        self._model, self._height, self._width, self._states = model, height, width, states
         self._costs: tuple[float, float] | None = None
 
     def first(self, free: int) -> Grid:
@@ -87,8 +97,8 @@ class Fit:
             return Grid()
         whole, of_tile = self._per_pixel()
         grids = list(self._grids())
-        needs = [self._height * self._width * whole + self._seen(grid) * of_tile for grid in grids]
-        if pixels * of_tile < free * _USABLE:
+        needs = [pixels * whole + self._seen(grid) * of_tile for grid in grids]
+        if pixels * (of_tile + self._kept()) < free * _USABLE:
             return Grid()
         fitting = [grid for grid, need in zip(grids, needs, strict=True) if need < free * _USABLE]
         return fitting[0] if fitting else min(grids, key=self._seen, default=Grid())
@@ -131,5 +141,10 @@ class Fit:
             assert cut is not None
             seen = Fit(self._model, side, length)._seen(Grid(1, 2))
             whole = (peak_bytes(cut, side, length) - seen * of_tile) / (side * length)
-            self._costs = max(0.0, whole), of_tile
+            self._costs = max(0.0, whole) + self._kept(), of_tile
         return self._costs
+
+    def _kept(self) -> float:
+        """Bytes a LR pixel of the states that are kept besides."""
+        side = 32 * self._model.facts.multiple_of
+        return self._states * state_bytes(self._model, side, side) / side**2

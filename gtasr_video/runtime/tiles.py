@@ -21,6 +21,7 @@ from gtasr_video.models.facts import ModelFacts, State, VideoModel
 from gtasr_video.models.flow import REACH
 from gtasr_video.models.gtasr import GTASRVideo
 from gtasr_video.models.temporal import find_reference
+from gtasr_video.ops.resize import enlarge
 
 T = TypeVar("T")
 
@@ -129,20 +130,27 @@ class Tiled(nn.Module):
 
     def step(self, x: Tensor, state: State, *, seed: int = 0) -> tuple[Tensor, State]:
         """Upscale one frame; see `VideoModel.step`."""
-        model = self.model
-        facts, (b, _, height, width) = model.facts, x.shape
+        residual, following = self.step_in_cells(x, state, seed=seed)
+        return enlarge(x, self.facts.scale) + self.model.to_picture(residual).float(), following
+
+    def step_in_cells(self, x: Tensor, state: State, *, seed: int = 0) -> tuple[Tensor, State]:
+        """Upscale one frame, but return only what it adds to bicubic; see `GTASRVideo.step_in_cells`.
+
+        That is what the state needs anyhow, so nothing of the size of the picture is held besides.
+        """
+        model, (height, width) = self.model, x.shape[-2:]
+        facts = model.facts
         reference = find_reference(x, state.frame, state.age, model.architecture.cell)
         noise, drift = model.next_noise(x, state, reference, seed)
-        y = x.new_zeros(b, 3, height * facts.scale, width * facts.scale)
         output, features = torch.zeros_like(state.output), torch.zeros_like(state.features)
         for part in parts(self.grid, height, width, margin_of(facts), facts.multiple_of):
-            context = model.observe(part.seen(x), _seen(part, state), _seen(part, reference))
+            seen = _seen(part, state), _seen(part, reference)
+            context = model.observe(part.seen(x), *seen, enlarged=False)
             cells, last = model.descend(context, part.seen(noise))
-            part.add(y, context.yup + model.to_picture(cells).float())
             part.add(output, cells.to(output.dtype))
             part.add(features, last.to(features.dtype))
         whole = context._replace(reference=reference)
-        return y, model.advance(x, state._replace(noise=noise, drift=drift), whole, output, features)
+        return output, model.advance(x, state._replace(noise=noise, drift=drift), whole, output, features)
 
 
 def margin_of(facts: ModelFacts) -> int:

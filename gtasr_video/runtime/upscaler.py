@@ -24,6 +24,8 @@ log = logging.getLogger("gtasr_video")
 
 # Frames that a session holds on either side of a step.
 _WAITING = 8
+# On CUDA: of the frames under way, and the two that a recording has of its own.
+_STATES_KEPT = 7
 
 
 class Upscaled(NamedTuple):
@@ -134,7 +136,8 @@ class Upscaler:
         return open_backend(name, model, self._spec, self._output, self.seed, in_bands=not whole)
 
     def _fitting(self, spec: VideoSpec) -> Fit:
-        return Fit(self.model, *padded_size(spec, self.model.facts.multiple_of))
+        states = _STATES_KEPT if self.device.torch_device.type == "cuda" else 0
+        return Fit(self.model, *padded_size(spec, self.model.facts.multiple_of), states)
 
     def _free(self, spec: VideoSpec, output: VideoSpec) -> int:
         """Bytes a step may take: what is free, less the frames that wait on either side of it."""

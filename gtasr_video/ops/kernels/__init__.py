@@ -1,7 +1,7 @@
 """The glue around the network in fused Triton kernels, for CUDA; each has its torch reference and is tested against it.
 
     picture_from_planes   YUV planes -> the network's input      reference: ops.color.yuv_to_rgb, and padding
-    planes_from_cells     what the network gives -> YUV planes   reference: ops.assembly.planes_from_cells
+    planes_from_cells     what the network gives -> YUV planes   reference: ops.resize.enlarge, ops.color.rgb_to_yuv
     keyed_gaussian        the noise, drawn                       reference: ops.noise.keyed_gaussian
     transport_noise       the noise, moved                       reference: models.temporal.transport_noise
 
@@ -17,6 +17,7 @@ from functools import cache
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from gtasr_video.frames import ColorSpec, PixelLayout
 
@@ -48,10 +49,10 @@ def proven(device: torch.device) -> bool:
 @torch.inference_mode(False)
 def _try(device: torch.device) -> None:
     """Raise if a kernel does not run or differs. Out of inference mode, where the references are what they are."""
-    from gtasr_video.ops.assembly import planes_from_cells
-    from gtasr_video.ops.color import yuv_to_rgb
+    from gtasr_video.ops.color import rgb_to_yuv, yuv_to_rgb
     from gtasr_video.ops.kernels import noise, planes
     from gtasr_video.ops.noise import keyed_gaussian
+    from gtasr_video.ops.resize import enlarge
 
     draw = torch.Generator().manual_seed(0)
     layout, color = PixelLayout("yuv420p"), ColorSpec()
@@ -61,7 +62,8 @@ def _try(device: torch.device) -> None:
     _agree(x, yuv_to_rgb(given, layout, color) * 2 - 1, 1e-4)
     cells = torch.randn(1, 192, 12, 16, generator=draw).to(device, torch.bfloat16) / 10
     found = planes.planes_from_cells(x, cells, 2, 4, layout, color, (96, 128))
-    for one, other in zip(found, planes_from_cells(x, cells, 2, 4, layout, color, dither=True), strict=True):
+    picture = enlarge(x, 4) + F.pixel_shuffle(cells, 8).float()
+    for one, other in zip(found, rgb_to_yuv((picture + 1) / 2, layout, color, dither=True), strict=True):
         _agree(one.float(), other.float(), 1)
     age = torch.zeros(1, dtype=torch.int64, device=device)
     _agree(noise.keyed_gaussian(3, age, (4, 8, 8)), keyed_gaussian(3, age, (4, 8, 8)), 1e-3)

@@ -110,9 +110,9 @@ def open_backend(
     if name == "torch":
         return plain
     if name == "cuda-graph":
-        from gtasr_video.runtime.lanes.graph import CudaCapture
+        from gtasr_video.runtime.lanes.graph import cuda_capture
 
-        return GraphBackend(plain, CudaCapture())
+        return GraphBackend(plain, cuda_capture)
     from gtasr_video.runtime.backends.conversion import ConversionError
     from gtasr_video.runtime.backends.openvino import open_openvino
 

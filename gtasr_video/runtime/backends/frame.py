@@ -16,10 +16,13 @@ from gtasr_video.ops import resize
 from gtasr_video.ops.assembly import can_assemble, planes_from_cells
 from gtasr_video.ops.color import alpha_of, alpha_plane, rgb_to_yuv, rgb_to_yuv_in_bands, yuv_to_rgb
 from gtasr_video.ops.kernels import usable
+from gtasr_video.ops.resize import enlarge as enlarge_picture
 from gtasr_video.ops.turn import turned
+from gtasr_video.runtime.tiles import Tiled
 
 Planes = tuple[Tensor, ...]
 
+_BAND = 16  # cells down
 # In the network's range [-1, 1]. No picture brighter than the second comes out darker than the first.
 _BLACK, _DARK = -0.99, -0.95
 
@@ -68,9 +71,13 @@ def _enlarge_colours(
     in_bands: bool,
 ) -> Enlarged:
     x = picture(planes, source, output, model.facts.multiple_of)
-    if isinstance(model, GTASRVideo) and _in_cells(model, x, output):
+    network = model.model if isinstance(model, Tiled) else model
+    if isinstance(model, GTASRVideo | Tiled) and isinstance(network, GTASRVideo) and _in_cells(network, x, output):
         residual, following = model.step_in_cells(x, state, seed=seed)
-        large = _from_cells(x, residual, following, model, output)
+        if in_bands and not usable(x):
+            large = from_cells_in_bands(x, residual, network, output)
+        else:
+            large = _from_cells(x, residual, following, network, output)
         return Enlarged(large, _is_sound(x.mean(), x.mean() + residual.float().mean()), following)
     y, following = model.step(x, state, seed=seed)
     y = y[..., : output.height, : output.width]
@@ -130,6 +137,26 @@ def _from_cells(x: Tensor, residual: Tensor, following: State, model: GTASRVideo
         return planes.planes_from_cells(x, residual, cell, scale, layout, color, (output.height, output.width))
     reader = partial(model.read_residual, following)
     return _cropped(planes_from_cells(x, reader, cell, scale, layout, color, dither=True), output)
+
+
+def from_cells_in_bands(x: Tensor, residual: Tensor, model: GTASRVideo, output: VideoSpec) -> Planes:
+    """Return the planes of bicubic(x) + residual, dithered, a few rows at a time, so that little memory is needed."""
+    cell, side, layout = model.architecture.cell, model.architecture.cell * model.scale, output.layout
+    sizes = [layout.plane_size(k, output.width, output.height) for k in range(min(layout.planes, 3))]
+    planes = tuple(torch.empty(size, dtype=layout.dtype, device=x.device) for size in sizes)
+    # Whole numbers of cells, and of the rows of dither; the margin is more than the filters of size and chroma see.
+    for first in range(0, output.height, _BAND * side):
+        top, bottom = first - min(first, _BAND // 2 * side), first + 3 * (_BAND // 2) * side
+        rows = slice(top // side, bottom // side)
+        seen = x[..., rows.start * cell : rows.stop * cell, :]
+        picture = enlarge_picture(seen, model.scale) + model.to_picture(residual[..., rows, :]).float()
+        picture = picture[..., : min(bottom, output.height) - top, : output.width].add_(1).mul_(0.5)
+        last = min(first + _BAND * side, output.height)
+        for index, part in enumerate(rgb_to_yuv(picture, layout, output.color, dither=True)[: len(planes)]):
+            down = layout.log2_chroma_h if index in (1, 2) else 0
+            begin, end = first >> down, -(-last >> down)
+            planes[index][begin:end] = part[begin - (top >> down) : end - (top >> down)]
+    return planes
 
 
 def _cropped(planes: Planes, output: VideoSpec) -> Planes:
