@@ -74,6 +74,8 @@ def test_every_command_is_of_a_kind_that_is_run(words: list[str]) -> None:
 @pytest.mark.parametrize("words", ours(), ids=shlex.join)
 def test_our_commands_do_what_they_say(words: list[str], folder: Path, cli: Callable[..., Outcome]) -> None:
     extra = SHORTENED.get(" ".join(words[:2]), [])
+    if words[1] == "verify":
+        assert cli("upscale", *words[2:], "--model", "bicubic").code == 0
     outcome = cli(*words[1:], *extra)
     assert outcome.code == 0, outcome.err
     if words[1] == "upscale":
