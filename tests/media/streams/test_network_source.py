@@ -39,10 +39,10 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def nobody_is_left() -> Iterator[None]:
     """No thread and no child of ours outlives a test."""
-    before = set(threading.enumerate())
+    before, programs = set(threading.enumerate()), peers.children()  # multiprocessing keeps one where others used it
     yield
     assert set(threading.enumerate()) <= before
-    assert peers.children() == []
+    assert set(peers.children()) <= set(programs)
 
 
 class Seen:
