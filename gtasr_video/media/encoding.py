@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from av.codec.codec import find_best_pix_fmt_of_list
 
@@ -60,6 +61,23 @@ class Plan:
     pix_fmt: str
     crf: int | None
     preset: str | None
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the encoder is and makes, as plain JSON-able values."""
+        spec = self.spec
+        return {
+            "container": self.container.muxer,
+            "codec": self.codec.name,
+            "encoder": self.codec.encoder,
+            "crf": self.crf,
+            "preset": self.preset,
+            "pix_fmt": self.pix_fmt,
+            "width": self.width,
+            "height": self.height,
+            "frame_rate": str(spec.frame_rate) if spec.frame_rate else None,
+            "matrix": spec.color.matrix,
+            "full_range": spec.color.full_range,
+        }
 
     @property
     def options(self) -> dict[str, str]:

@@ -281,22 +281,11 @@ class Writer:
 
     def facts(self) -> dict[str, Any]:
         """Return what the output is and what became of the source's other streams, as plain JSON-able values."""
-        plan, spec = self._plan, self.spec
         return {
             "path": str(self.path),
-            "container": plan.container.muxer,
-            "codec": plan.codec.name,
-            "encoder": plan.codec.encoder,
-            "crf": plan.crf,
-            "preset": plan.preset,
-            "pix_fmt": plan.pix_fmt,
-            "width": plan.width,
-            "height": plan.height,
-            "frame_rate": str(spec.frame_rate) if spec.frame_rate else None,
+            **self._plan.facts(),
             "frames": self._count,
             "duration_s": float(self._end),
-            "matrix": spec.color.matrix,
-            "full_range": spec.color.full_range,
             "streams": [] if self._side is None else self._side.facts(),
             "warnings": list(self.warnings()),
         }

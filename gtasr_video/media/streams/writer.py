@@ -213,22 +213,11 @@ class StreamWriter:
 
     def facts(self) -> dict[str, Any]:
         """Return what the output is and what became of the sound, as plain JSON-able values."""
-        plan, spec = self._plan, self.spec
         return {
             "path": self.outlet.name,
-            "container": plan.container.muxer,
-            "codec": plan.codec.name,
-            "encoder": plan.codec.encoder,
-            "crf": plan.crf,
-            "preset": plan.preset,
-            "pix_fmt": plan.pix_fmt,
-            "width": plan.width,
-            "height": plan.height,
-            "frame_rate": str(spec.frame_rate) if spec.frame_rate else None,
+            **self._plan.facts(),
             "frames": self._count,
             "duration_s": float(self._seconds),
-            "matrix": spec.color.matrix,
-            "full_range": spec.color.full_range,
             "streams": self._sound.facts(),
             **self.outlet.facts(),
             "warnings": list(self.warnings()),
