@@ -29,15 +29,15 @@ def main() -> None:
     parser.add_argument("--eval", type=Path, required=True, help="held-out clips; never a part of --data")
     parser.add_argument("--vgg", type=Path, required=True, help="VGG16 weights, for the loss and for the measure")
     parser.add_argument("--out", type=Path, required=True, help="where runs and results are kept")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", choices=CONFIGS, default=CONFIGS, help="these of them")
     parser.add_argument("--degradation", default="web")
-    parser.add_argument("--limit-frames", type=int, default=12)
+    parser.add_argument("--limit-frames", type=int, default=8)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one setting of every run")
     args = parser.parse_args()
     found: dict[str, list[Scores]] = {}
     # Seed by seed, so that a table of what is there is a comparison at any time.
-    for seed in range(args.seeds):
+    for seed in args.seeds:
         for name in args.only:
             bicubic, ours = scores(args, name, seed)
             found.setdefault("bicubic", [bicubic])
@@ -58,7 +58,7 @@ def scores(args: argparse.Namespace, name: str, seed: int) -> tuple[Scores, Scor
         given = ["--config", f"train/{name}", "--vgg", args.vgg, "--out", run, *resume]
         command("train", *given, *_each("--data", args.data), *_each("--set", settings))
     if not results.exists():
-        chosen = ["--degradation", args.degradation, "--limit-frames", args.limit_frames, "--set", "peers=[]"]
+        chosen = ["--degradation", args.degradation, "--limit-frames", args.limit_frames, "--set", "peers=[]", "--set", "vgg_every=2"]
         command("evaluate", args.eval, "--model", weights, "--vgg", args.vgg, "--out", results.parent, *chosen)
     means: list[dict[str, Any]] = json.loads(results.read_text(encoding="utf-8"))["means"]
     bicubic, ours = ({name: mean[name] for name in METRICS} for mean in means)
@@ -82,7 +82,7 @@ def table(found: dict[str, list[Scores]], args: argparse.Namespace) -> str:
         f"{heading} {'↑' if name in ('psnr', 'ssim') else '↓'}" for name, (heading, _) in METRICS.items()
     )
     clips = f"`{args.degradation}`, first {args.limit_frames} frames"
-    lines = [f"{clips}; mean of {args.seeds} seeds ± half their range", "", f"| | {heads} |", _rule()]
+    lines = [f"{clips}; mean of {len(args.seeds)} seeds ± half their range", "", f"| | {heads} |", _rule()]
     for name, runs in found.items():
         cells = [_cell([run[metric] for run in runs], digits) for metric, (_, digits) in METRICS.items()]
         lines.append(f"| {name} | {' | '.join(cells)} |")
