@@ -88,7 +88,7 @@ def test_examples_run(
     def stand_in(name: str = "s", *, scale: int = 4, steps: int = 1):
         return load_model("bicubic", scale=scale)
 
-    monkeypatch.setattr("gtasr_video.api.load_model", stand_in)
+    monkeypatch.setattr("gtasr_video.api.config.load_model", stand_in)
     monkeypatch.setitem(vars(gtasr_video), "load_model", stand_in)
     example.globs = {name: getattr(gtasr_video, name) for name in gtasr_video.__all__} | {"Fraction": Fraction}
     if not example.examples[0].want and len(example.examples) == 1:

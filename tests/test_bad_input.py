@@ -331,7 +331,7 @@ def test_an_error_within_says_that_it_is_ours(
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("division by zero")
 
-    monkeypatch.setattr("gtasr_video.api.load_model", broken)
+    monkeypatch.setattr("gtasr_video.api.config.load_model", broken)
     refused(upscale(cli, small_clip, out), 1, "please report it (ZeroDivisionError: division by zero)")
     assert "Traceback" in upscale(cli, small_clip, out, "-v").err
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from gtasr_video.errors import OutputError
 from gtasr_video.frames import Frame, VideoSpec
+from gtasr_video.media.blocks import ReaderBlock, WriterBlock
 
 
-class MemoryReader:
+class MemoryReader(ReaderBlock):
     """Yield `frames` (any iterable, so a generator makes an endless source) that look like `spec`.
 
     `frame_count_estimate` is the length of a list or tuple, else None.
@@ -53,16 +53,8 @@ class MemoryReader:
         """Mark the reader closed."""
         self.closed = True
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-class MemoryWriter:
+class MemoryWriter(WriterBlock):
     """Keep written frames in `frames`; `finished` and `aborted` tell how it ended.
 
     `spec` None takes any frame. Raises OutputError for a `pts` that does not increase, as a file would.
@@ -102,14 +94,3 @@ class MemoryWriter:
     def facts(self) -> dict[str, Any]:
         """Return ``{"path": None, "frames"}``."""
         return {"path": None, "frames": len(self.frames)}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.finish()
-        else:
-            self.abort()

@@ -7,14 +7,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from gtasr_video.errors import InputError, OutputError, UsageError
 from gtasr_video.frames import Frame, VideoSpec
+from gtasr_video.media.blocks import ReaderBlock, WriterBlock
 from gtasr_video.media.reader import Reader
 from gtasr_video.media.stills import NO_LABELS, Labels, encoded, form_of, spec_for
 from gtasr_video.media.target import Target
+from gtasr_video.media.window import WHOLE, Window
 
 _PLACE: Final = re.compile(r"%(0?)(\d*)d")
 USUAL_RATE: Final = Fraction(25)
@@ -48,17 +49,18 @@ def _there(pattern: Path) -> dict[int, Path]:
     return {number: path for number, path in sorted(numbers.items()) if numbered(pattern, number) == path}
 
 
-class SequenceReader:
+class SequenceReader(ReaderBlock):
     """Read the pictures that `pattern` stands for, in the order of their numbers, at `rate` a second.
 
     A picture's pts is its number less the first one's: where numbers are missing the picture before lasts longer, and
-    `warnings` says so. `frames` and `skip` limit what is read. Raises InputError if there are none, if one cannot be
+    `warnings` says so. `window` counts pictures, not numbers. Raises InputError if there are none, if one cannot be
     read, or looks unlike the first.
     """
 
-    def __init__(self, pattern: Path, rate: Fraction = USUAL_RATE, *, frames: int | None = None, skip: int = 0) -> None:
-        files = list(_there(pattern).items())[skip:]
-        self._files = files if frames is None else files[:frames]
+    def __init__(self, pattern: Path, rate: Fraction = USUAL_RATE, window: Window = WHOLE) -> None:
+        files = list(_there(pattern).items())[round((window.start or 0) * rate) :]
+        most = window.frames if window.duration is None else max(1, round(window.duration * rate))
+        self._files = files if most is None else files[:most]
         if not self._files:
             raise InputError(f"{pattern}: no picture has such a name")
         self.path, self.corrupt_packets, self._count = pattern, 0, 0
@@ -112,14 +114,8 @@ class SequenceReader:
     def close(self) -> None:
         """Do nothing: each file is closed when it has been read."""
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-class PictureWriter:
+class PictureWriter(WriterBlock):
     """Write frames as pictures: one into `path`, or each into a file of the pattern `path`, numbered from `first`.
 
     Every file appears under its name when it is whole; of a sequence those that are finished stay if a later one
@@ -219,17 +215,6 @@ class PictureWriter:
             yield f"{self._form.name} is written with 8 of {self._wanted.layout.bits} bits; .png keeps more"
         if self._wanted.layout.alpha and not self.spec.layout.alpha:
             yield f"{self._form.name} cannot hold transparency; it was left out"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.finish()
-        else:
-            self.abort()
 
 
 def check_rate(text: str) -> Fraction:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +15,7 @@ from gtasr_video.media.audit import Audit, TimesMatch
 from gtasr_video.media.probing import probe
 from gtasr_video.media.reader import Reader
 from gtasr_video.media.source import open_input, packets_of
+from gtasr_video.media.window import WHOLE, Window
 from gtasr_video.ops.brightness import brightness, has_lost_its_picture
 
 # Sound is cut to packets and padded to them when it is encoded again.
@@ -28,26 +30,22 @@ _TERMS: Final = dict(zip(_BIBLIOGRAPHIC.split(), _USED.split(), strict=True))
 def verify(
     source: str | os.PathLike[str],
     output: str | os.PathLike[str],
-    *,
-    start: Fraction | None = None,
-    duration: Fraction | None = None,
-    frames: int | None = None,
+    window: Window = WHOLE,
 ) -> Audit:
     """Compare the video `output` with the `source` it was made of, however it was made; both are decoded whole.
 
-    start, duration, frames   what part of `source` went into it, as `Reader` takes them
+    window   what part of `source` went into it
 
     Compared: every frame's time after the first (within one tick), that none is black or of another brightness
     where the source is not, damage in the output, the shape of the picture, each sound track's beginning and end, the
     subtitles. Tags that differ are noted. Raises InputError if one of them cannot be read.
     """
     audit = Audit()
-    with Reader(source, start=start, duration=duration, frames=frames) as one, Reader(output) as other:
+    with Reader(source, **asdict(window)) as one, Reader(output) as other:
         _compare_pictures(audit, one, other)
-        is_part = start is not None or duration is not None or frames is not None
     before, after = probe(source), probe(output)
     _compare_streams(audit, before["streams"], after["streams"])
-    if not is_part:
+    if window.is_whole:
         _compare_sound(audit, Path(source), Path(output))
     _compare_tags(audit, before["tags"], after["tags"])
     return audit

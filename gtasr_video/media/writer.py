@@ -9,8 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import av
 from av.container import OutputContainer
@@ -20,6 +19,7 @@ from gtasr_video.errors import GTASRVideoError, OutputError, UsageError
 from gtasr_video.frames import Frame, VideoSpec
 from gtasr_video.media import tags
 from gtasr_video.media.audit import Audit, AuditError
+from gtasr_video.media.blocks import WriterBlock
 from gtasr_video.media.encoding import Encoding, Plan, plan
 from gtasr_video.media.hdr import encoder_options
 from gtasr_video.media.packet_times import PacketTimes
@@ -33,7 +33,7 @@ _BITEXACT_FILE: Final = 0x0400  # AVFMT_FLAG_BITEXACT: no dates, versions or ran
 _LARGEST_TIMESCALE: Final = 2**31 - 1
 
 
-class Writer:
+class Writer(WriterBlock):
     """Encode frames into the file `path`, whose extension names its format.
 
     Frames must look like `spec` of this writer: the given one, but in the layout (and, from or to RGB, the colours)
@@ -324,14 +324,3 @@ class Writer:
             yield f"{plan.codec.name} got colour as {found.name}, coarser than {wanted.name}; h264, h265, ffv1 keep it"
         if self.spec.hdr is not None and not encoder_options(plan.codec.encoder, self.spec.hdr):
             yield f"{plan.codec.name} cannot carry mastering display and light level here; use h265, av1 or h264"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.finish()
-        else:
-            self.abort()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from fractions import Fraction
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from gtasr_video.errors import UsageError
 from gtasr_video.media import Encoding, Reader, Writer
 from gtasr_video.media.sequence import USUAL_RATE, PictureWriter, SequenceReader, check_rate, is_pattern
 from gtasr_video.media.stills import FORMS, NO_LABELS, Labels
+from gtasr_video.media.window import WHOLE, Window
 from gtasr_video.runtime.progress import Mode, Monitor, showing
 from gtasr_video.runtime.report import Report
 from gtasr_video.runtime.session import run
@@ -34,9 +34,7 @@ class PictureJob:
     output: Path
     encoding: Encoding
     rate: str = ""
-    start: Fraction | None = None
-    duration: Fraction | None = None
-    frames: int | None = None
+    window: Window = WHOLE
     bake_rotation: bool = False
     deinterlace: Any = "auto"
     drop_unsupported: bool = False
@@ -61,16 +59,8 @@ def upscale_pictures(job: PictureJob, upscaler: Upscaler, *, progress: Mode = "n
 
 def _reader(job: PictureJob) -> Reader | SequenceReader:
     if not is_pattern(job.source):
-        return Reader(
-            job.source,
-            start=job.start,
-            duration=job.duration,
-            frames=job.frames,
-            deinterlace=job.deinterlace,
-        )
-    rate = check_rate(job.rate) if job.rate else USUAL_RATE
-    frames = job.frames if job.duration is None else max(1, round(job.duration * rate))
-    return SequenceReader(job.source, rate, frames=frames, skip=round((job.start or 0) * rate))
+        return Reader(job.source, **asdict(job.window), deinterlace=job.deinterlace)
+    return SequenceReader(job.source, check_rate(job.rate) if job.rate else USUAL_RATE, job.window)
 
 
 def _writer(job: PictureJob, reader: Reader | SequenceReader, scale: int) -> PictureWriter | Writer:

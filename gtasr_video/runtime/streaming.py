@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 from gtasr_video.errors import InputError, UsageError
@@ -19,6 +17,7 @@ from gtasr_video.media.streams.pipe_source import FileSource, PipeSource
 from gtasr_video.media.streams.reader import Source, StreamReader
 from gtasr_video.media.streams.receivers import is_list, receiver
 from gtasr_video.media.streams.writer import StreamWriter
+from gtasr_video.media.window import WHOLE, Window
 from gtasr_video.runtime.live.config import LiveConfig
 from gtasr_video.runtime.live.metrics import serving
 from gtasr_video.runtime.live.networks import with_cheaper
@@ -33,15 +32,6 @@ log = logging.getLogger("gtasr_video")
 
 STANDARD = "-"
 AS_USUAL = LiveConfig()
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Which part of a stream is wanted: so many seconds or frames; where it starts cannot be chosen."""
-
-    start: Fraction | None = None
-    duration: Fraction | None = None
-    frames: int | None = None
 
 
 def is_stream(name: str) -> bool:
@@ -68,7 +58,7 @@ def upscale_stream(
     upscaler: Upscaler,
     encoding: Encoding,
     config: StreamConfig,
-    limits: Limits = Limits(),
+    window: Window = WHOLE,
     live: LiveConfig = AS_USUAL,
     *,
     overwrite: bool = False,
@@ -76,16 +66,17 @@ def upscale_stream(
 ) -> Report:
     """Upscale the stream `source` into `output`; either may be ``-``, standard input or output.
 
-    live  how long a frame may take; of itself, a pipe or a file waits for us, and an address does not
+    window  how many seconds or frames are wanted; where a stream starts cannot be chosen
+    live    how long a frame may take; of itself, a pipe or a file waits for us, and an address does not
 
     A file that goes to an address is read at playback speed, and so is a playlist. Who reads the output may leave at
     any time: that ends the run well. Raises UsageError, InputError or OutputError.
     """
-    if limits.start is not None:
+    if window.start is not None:
         raise UsageError("a stream is read from where it is; leave --start out, or give a file")
     budget_s = live.budget_s(waits=not is_address(source))
     upscalers = [upscaler] if budget_s is None else with_cheaper(upscaler)
-    with StreamReader(open_source(source, config), duration=limits.duration, frames=limits.frames) as reader:
+    with StreamReader(open_source(source, config), duration=window.duration, frames=window.frames) as reader:
         outlet = open_outlet(output, config, reader.container, overwrite=overwrite)
         enlarged = reader.spec.scaled(upscaler.scale)
         quick = budget_s is not None or isinstance(outlet, NetworkOutlet)
@@ -100,7 +91,7 @@ def upscale_stream(
         with StreamWriter(
             outlet, enlarged, encoding, sound=reader.sound, wish=wish, live=quick, on_closed=reader.stop
         ) as writer:
-            monitor = LiveMonitor(limits.frames, limits.duration)
+            monitor = LiveMonitor(window.frames, window.duration)
             with serving(monitor, live.metrics), showing(monitor, progress, rich=LivePanel):
                 report = run(
                     reader,

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import chain
-from types import TracebackType
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, Protocol
 
 import av
 
 from gtasr_video.errors import InputError
 from gtasr_video.frames import Frame, VideoSpec, Vitals
-from gtasr_video.media import tags
-from gtasr_video.media.planes import Converter, to_planes
-from gtasr_video.media.reader import spec_of
+from gtasr_video.media.blocks import ReaderBlock
+from gtasr_video.media.conform import Conformer
+from gtasr_video.media.deinterlace import Deinterlacer, Fields, Timed
 from gtasr_video.media.streams.clock import StreamClock
 from gtasr_video.media.streams.connection import Connection
 from gtasr_video.media.streams.sound_queue import SoundQueue
@@ -44,13 +43,7 @@ class Source(Protocol):
         """Return what is known of the way here, as plain JSON-able values."""
 
 
-class _Placed(NamedTuple):
-    picture: av.VideoFrame
-    pts: int
-    cut: bool
-
-
-class StreamReader:
+class StreamReader(ReaderBlock):
     """Read the picture of a stream that can be read only once; its sound is put into `sound` on the way.
 
     Frames are given out as soon as they are decoded. Their pts are ticks of ``spec.time_base`` and go on across
@@ -65,7 +58,7 @@ class StreamReader:
     def __init__(self, source: Source, *, duration: Fraction | None = None, frames: int | None = None) -> None:
         self.source = source
         self._length, self._frames = duration, frames
-        self._count = self._size_changes = self._earlier_damage = 0
+        self._earlier_damage = 0
         self._connection = source.open()
         self.sound = SoundQueue(self._connection.sounds)
         try:
@@ -81,20 +74,19 @@ class StreamReader:
         first = next(self._pictures, None)
         if first is None:
             raise InputError(f"{self.source.name}: it ended before its first picture")
-        self._first: _Placed | None = first
-        self._pix_fmt = first.picture.format.name
-        self.display_matrix = tags.display_matrix(tags.side_data(first.picture, facts.codec))
-        self.spec: VideoSpec = spec_of(first.picture, facts)
-        self._oddities = tuple(tags.oddities(first.picture, self.spec.interlaced))
+        self._first: Timed | None = first
+        self._conformer = Conformer(first.picture, facts, Deinterlacer("never", Fields))
         self._usual = self._usual_ticks(facts.frame_rate)
-        self._converter = Converter(
-            self.spec.layout, self.spec.width, self.spec.height, full_range=self.spec.color.full_range
-        )
+
+    @property
+    def spec(self) -> VideoSpec:
+        """What all frames share."""
+        return self._conformer.spec
 
     def _usual_ticks(self, rate: Fraction | None) -> int:
         return round(1 / (rate * self.spec.time_base)) if rate else 0
 
-    def _placed(self) -> Iterator[_Placed]:
+    def _placed(self) -> Iterator[Timed]:
         """Yield pictures on one time line, from one connection after the other."""
         connection: Connection | None = self._connection
         while connection is not None:
@@ -102,7 +94,7 @@ class StreamReader:
             fresh = True
             for picture in connection.pictures(self.source.clock, self.sound):
                 pts, cut = self._timeline.place(*self._ticks(picture))
-                yield _Placed(picture, pts, cut or fresh)
+                yield Timed(picture, pts, cut or fresh)
                 fresh = False
             self._earlier_damage += connection.corrupt
             connection.close()
@@ -125,21 +117,13 @@ class StreamReader:
             if self._is_past(placed.pts - first.pts):
                 self.stop()
                 return
-            yield self._finish(placed)
+            yield self._conformer.frame(placed, self._duration(placed.picture))
 
     def _is_past(self, ticks: int) -> bool:
         """Return whether a frame, `ticks` after the first, lies beyond what was asked for."""
-        if self._frames is not None and self._count >= self._frames:
+        if self._frames is not None and self._conformer.count >= self._frames:
             return True
         return self._length is not None and ticks * self.spec.time_base >= self._length
-
-    def _finish(self, placed: _Placed) -> Frame:
-        picture, pts, cut = placed
-        changed = (picture.width, picture.height) != (self.spec.width, self.spec.height)
-        self._size_changes += changed
-        self._count += 1
-        duration = self._duration(picture)
-        return Frame(to_planes(self._converter.convert(picture), self.spec.layout), pts, duration, cut or changed)
 
     def _duration(self, picture: av.VideoFrame) -> int:
         """Ticks that `picture` says it lasts, or what its stream's rate says: the next one is not waited for."""
@@ -169,24 +153,12 @@ class StreamReader:
 
     def facts(self) -> dict[str, Any]:
         """Return what the stream is and what was met in it so far, as plain JSON-able values."""
-        spec, stream = self.spec, self._connection.facts
         return {
             "path": self.source.name,
-            "container": stream.container,
-            "codec": stream.codec,
-            "pix_fmt": self._pix_fmt,
-            "layout": spec.layout.name,
-            "width": spec.width,
-            "height": spec.height,
-            "frame_rate": str(spec.frame_rate) if spec.frame_rate else None,
-            "time_base": str(spec.time_base),
-            "matrix": spec.color.matrix,
-            "full_range": spec.color.full_range,
-            "frames": self._count,
+            **self._conformer.facts(),
             "corrupt_packets": self.corrupt_packets,
             "repaired_timestamps": self._timeline.repaired,
             "clock_jumps": self.source.clock.jumps,
-            "size_changes": self._size_changes,
             "sound_dropped": self.sound.dropped,
             **self.source.facts(),
             "warnings": list(self.warnings()),
@@ -199,13 +171,7 @@ class StreamReader:
     def warnings(self) -> Iterator[str]:
         """Yield one line for each thing in the source that was not as it should be."""
         name = self.source.name
-        for oddity in self._oddities:
-            yield f"{name} {oddity}"
-        if self.corrupt_packets:
-            yield f"{name}: {self.corrupt_packets} damaged packets; what could be decoded was kept"
-        if self._size_changes:
-            size = f"{self.spec.width}x{self.spec.height}"
-            yield f"{name}: the picture size changes; {self._size_changes} frames were resized to {size}"
+        yield from self._conformer.warnings(name, self.corrupt_packets)
         if self.source.clock.jumps:
             yield f"{name}: its clock jumped {self.source.clock.jumps} times; times were joined"
         if self.sound.dropped:
@@ -220,11 +186,3 @@ class StreamReader:
         self.stop()
         self._connection.close()
         self.source.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

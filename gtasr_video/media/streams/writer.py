@@ -7,14 +7,14 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import av
 from av.container import OutputContainer
 
 from gtasr_video.errors import GTASRVideoError, OutputError
 from gtasr_video.frames import Frame, VideoSpec, Vitals
+from gtasr_video.media.blocks import WriterBlock
 from gtasr_video.media.encoding import Encoding, Plan, plan_in
 from gtasr_video.media.packet_times import PacketTimes
 from gtasr_video.media.picture import USUAL_RATE, PictureEncoder
@@ -29,7 +29,7 @@ _COUNTED: Final = ("yuv4mpegpipe", "rawvideo")
 _TICK_S: Final = 0.25
 
 
-class StreamWriter:
+class StreamWriter(WriterBlock):
     """Encode frames into `outlet`, each with its own time, and the sound of `sound` beside them.
 
     wish        what is wanted of the sound; by default what the outlet's format holds is copied
@@ -244,17 +244,6 @@ class StreamWriter:
     def _seconds(self) -> Fraction:
         """Playing time of the frames given, by their own times."""
         return (self._last_end - (self._first_pts or 0)) * self._time_base
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.finish()
-        else:
-            self.abort()
 
 
 def _plan(outlet: Outlet, encoding: Encoding, spec: VideoSpec, *, live: bool) -> Plan:

@@ -43,7 +43,7 @@ def split(reader: Reader, workers: int, shortest: Fraction | None = None) -> lis
 
     It can be cut where the file says how long it is and its frames have times of their own.
     """
-    if workers < 2 or reader.duration is None or reader.frames is not None:
+    if workers < 2 or reader.duration is None or reader.window.frames is not None:
         return [Part()]
     count = min(_PARTS_EACH * workers, int(reader.duration / (shortest or SHORTEST_S)))
     length = reader.duration / max(1, count)

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import gtasr_video
-from gtasr_video import api
+from gtasr_video.api import UpscaleConfig, request
 from gtasr_video.errors import DeviceError, InputError, UsageError
 from gtasr_video.media import Reader
 from gtasr_video.runtime.job import workers
@@ -89,7 +89,7 @@ def test_two_workers_make_what_one_makes(tmp_path: Path) -> None:
 def test_a_network_that_remembers_differs_only_where_it_warms_up(tmp_path: Path) -> None:
     source = film(tmp_path / "in.mp4", size=(48, 32), pts=[3600 * n for n in range(60)], sound=())
     one, two = tmp_path / "one.mkv", tmp_path / "two.mkv"
-    options = {**OPTIONS, "config": api.UpscaleConfig(backend="torch")}
+    options = {**OPTIONS, "config": UpscaleConfig(backend="torch")}
     gtasr_video.upscale(source, one, model="s", **options)
     report = gtasr_video.upscale(source, two, model="s", workers=2, **options)
     assert report.device == "cpu x2"
@@ -114,7 +114,7 @@ def test_workers_go_on_where_they_were_killed(tmp_path: Path) -> None:
         return helper
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(api, "hire", dies)
+        patch.setattr(request, "hire", dies)
         with pytest.raises(DeviceError, match="a worker process died"):
             gtasr_video.upscale(source, out, model="bicubic", workers=2, **OPTIONS)
     assert not out.exists()

@@ -1,0 +1,156 @@
+"""The one-call door: `upscale` wires reader, upscaler and writer together."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Literal
+
+from gtasr_video.api.config import UpscaleConfig
+from gtasr_video.api.request import Request, upscale_file
+from gtasr_video.api.times import Seconds, parse_seconds, window_of
+from gtasr_video.errors import UsageError
+from gtasr_video.media.audit import Audit
+from gtasr_video.media.verify import verify as compare_files
+from gtasr_video.models import VideoModel
+from gtasr_video.runtime.pictures import PictureJob, concerns_pictures, upscale_pictures
+from gtasr_video.runtime.progress import Mode
+from gtasr_video.runtime.report import Report
+from gtasr_video.runtime.streaming import check_streams, is_stream, upscale_stream
+
+__all__ = ["Seconds", "UpscaleConfig", "parse_seconds", "upscale", "verify"]
+
+
+def upscale(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    config: UpscaleConfig | str | None = None,
+    model: VideoModel | str | None = None,
+    scale: int | None = None,
+    steps: int | None = None,
+    device: str | None = None,
+    seed: int | None = None,
+    codec: str | None = None,
+    crf: int | None = None,
+    preset: str | None = None,
+    pix_fmt: str | None = None,
+    deinterlace: Literal["auto", "always", "never"] | None = None,
+    bake_rotation: bool | None = None,
+    start: Seconds | None = None,
+    duration: Seconds | None = None,
+    frames: int | None = None,
+    video_stream: int | None = None,
+    drop_unsupported: bool = False,
+    overwrite: bool = False,
+    restart: bool = False,
+    wait_for_space: bool = False,
+    workers: int = 1,
+    progress: Mode = "none",
+) -> Report:
+    """Upscale the video file `source` into `output`, with its sound, its times and its tags.
+
+    Either may be ``-`` for standard input or output, or an address (rtmp, rtsp, srt, http, udp, tcp), and `output` an
+    HLS or DASH list (.m3u8, .mpd); what is not a file is read and written as ``config.stream`` says,
+    from its beginning to its end.
+
+    config     an `UpscaleConfig`, the name of a shipped one (``fast``), or the path of a .toml file
+    model      a tier, a path, or any `VideoModel` (whose own scale and steps then count)
+    scale, steps, device, seed, codec, crf, preset, pix_fmt, deinterlace, bake_rotation   go before what `config` says
+    start, duration   seconds (``90``, ``"1:30"``, ``"0:01:30.500"``) of `source`; frames: at most so many
+    video_stream  index of the video stream to enlarge, where there are several; the others are copied
+    drop_unsupported   leave out what `output` cannot hold (streams, transparency), instead of refusing
+    overwrite  replace `output` if it exists; progress: what to show on stderr
+    restart    begin anew, throwing away what an earlier run that did not end has kept in ``OUTPUT.job``
+    wait_for_space  where the disk is full, wait for room instead of failing
+    workers    processes that share the file, one for each GPU where there are several; each part of the file begins
+               with a network that has seen only a few frames before it
+
+    Nothing is left under the name `output` unless all went well; what is finished of it is kept in ``OUTPUT.job``, and
+    the same call goes on from there and makes the same bytes (`Report.frames_resumed`).
+    Warnings go to the logger ``gtasr_video``.
+    Raises UsageError, InputError, OutputError, ModelError or DeviceError, all of them GTASRVideoError; the message is
+    one line and the notes say at which frame. KeyboardInterrupt ends the run cleanly.
+
+    Example::
+
+        >>> import gtasr_video
+        >>> report = gtasr_video.upscale("in.mp4", "out.mp4", model="bicubic", scale=2)
+        >>> report.frames_out, report.output["width"]
+        (10, 128)
+    """
+    changes = {"scale": scale, "steps": steps, "device": device, "seed": seed}
+    changes |= {"codec": codec, "crf": crf, "preset": preset, "pix_fmt": pix_fmt}
+    changes |= {"deinterlace": deinterlace, "bake_rotation": bake_rotation}
+    settings = config if isinstance(config, UpscaleConfig) else UpscaleConfig.load(config)
+    settings = replace(settings, **{key: value for key, value in changes.items() if value is not None})  # type: ignore[arg-type]
+    if isinstance(model, str):
+        settings, model = replace(settings, model=model), None
+    window = window_of(start, duration, frames)
+    _check_paths(source, output)
+    if is_stream(os.fspath(source)) or is_stream(os.fspath(output)):
+        return upscale_stream(
+            os.fspath(source),
+            os.fspath(output),
+            settings.open_upscaler(model, settings.choose_device()),
+            settings.encoding,
+            settings.stream,
+            window,
+            settings.live,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    if concerns_pictures(Path(source), Path(output)):
+        pictures = PictureJob(
+            Path(source),
+            Path(output),
+            settings.encoding,
+            settings.stream.rate or "",
+            window,
+            bake_rotation=settings.bake_rotation,
+            deinterlace=settings.deinterlace,
+            drop_unsupported=drop_unsupported,
+            overwrite=overwrite,
+        )
+        return upscale_pictures(pictures, settings.open_upscaler(model, settings.choose_device()), progress=progress)
+    request = Request(
+        Path(source),
+        Path(output),
+        settings,
+        {**asdict(window), "video_stream": video_stream, "deinterlace": settings.deinterlace},
+        {"overwrite": overwrite, "drop_unsupported": drop_unsupported},
+        {"restart": restart, "wait_for_space": wait_for_space, "workers": workers},
+    )
+    return upscale_file(request, model, progress=progress)
+
+
+def verify(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    start: Seconds | None = None,
+    duration: Seconds | None = None,
+    frames: int | None = None,
+) -> Audit:
+    """Compare the video `output` with the `source` it was made of, by whatever program; both are decoded whole.
+
+    start, duration, frames   what part of `source` went into it, as `upscale` takes them
+    Returns an `Audit`: ``passed``, ``faults`` (a line each) and ``facts``. Raises UsageError or InputError.
+
+    Example::
+
+        >>> import gtasr_video
+        >>> gtasr_video.upscale("in.mp4", "out.mp4", model="bicubic").audit["passed"]
+        True
+        >>> gtasr_video.verify("in.mp4", "out.mp4").passed
+        True
+    """
+    return compare_files(source, output, window_of(start, duration, frames))
+
+
+def _check_paths(source: str | os.PathLike[str], output: str | os.PathLike[str]) -> None:
+    """Refuse, before anything is opened, what can be told from the names alone."""
+    check_streams(os.fspath(source), os.fspath(output))
+    if Path(source).is_dir():
+        raise UsageError(f"{source} is a folder; give one video file, or use upscale_folder")
