@@ -58,7 +58,16 @@ def scores(args: argparse.Namespace, name: str, seed: int) -> tuple[Scores, Scor
         given = ["--config", f"train/{name}", "--vgg", args.vgg, "--out", run, *resume]
         command("train", *given, *_each("--data", args.data), *_each("--set", settings))
     if not results.exists():
-        chosen = ["--degradation", args.degradation, "--limit-frames", args.limit_frames, "--set", "peers=[]", "--set", "vgg_every=2"]
+        chosen = [
+            "--degradation",
+            args.degradation,
+            "--limit-frames",
+            args.limit_frames,
+            "--set",
+            "peers=[]",
+            "--set",
+            "vgg_every=2",
+        ]
         command("evaluate", args.eval, "--model", weights, "--vgg", args.vgg, "--out", results.parent, *chosen)
     means: list[dict[str, Any]] = json.loads(results.read_text(encoding="utf-8"))["means"]
     bicubic, ours = ({name: mean[name] for name in METRICS} for mean in means)

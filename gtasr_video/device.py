@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,9 @@ _EXHAUSTED = (
     *("can't allocate memory", "out of memory", "CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED"),
     *("could not create a primitive", "could not create a memory"),
 )
+
+# Limits of a process, and what /proc calls that which counts against them.
+_ULIMITS = {resource.RLIMIT_DATA: "VmData", resource.RLIMIT_AS: "VmSize"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +102,11 @@ def current(device: torch.device) -> AbstractContextManager[object]:
 
 
 def free_memory(device: torch.device) -> int:
-    """Return the bytes that can still be taken on `device`; on a CPU within what the machine and its cgroup allow."""
+    """Return the bytes that can still be taken on `device`; on a CPU what the machine, cgroup and ``ulimit`` allow."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return int(free) + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    known = [_meminfo("MemAvailable"), _cgroup_free()]
+    known = [_kib("/proc/meminfo", "MemAvailable"), _cgroup_free(), *_ulimits_free()]
     return min((value for value in known if value is not None), default=1 << 62)
 
 
@@ -134,12 +139,21 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _EXHAUSTED)
 
 
-def _meminfo(name: str) -> int | None:
+def _kib(file: str, name: str) -> int | None:
+    """Return the bytes after `name` in a file of Linux's that counts in KiB; None where there is none."""
     try:
-        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+        lines = Path(file).read_text(encoding="utf-8").splitlines()
     except OSError:
         return None
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None)
+
+
+def _ulimits_free() -> Iterator[int]:
+    """Yield what is left of the limits set for this process (``ulimit -d`` and ``-v``)."""
+    for limit, name in _ULIMITS.items():
+        allowed, taken = resource.getrlimit(limit)[0], _kib("/proc/self/status", name)
+        if allowed != resource.RLIM_INFINITY and taken is not None:
+            yield max(0, allowed - taken)
 
 
 def _cgroup_free(root: Path = Path("/sys/fs/cgroup")) -> int | None:

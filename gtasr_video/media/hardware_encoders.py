@@ -29,12 +29,18 @@ HARDWARE: Final = {"h264_nvenc": _nvenc("h264", "h264_nvenc", 19), "hevc_nvenc":
 
 
 def if_it_opens(codec: Codec, spec: VideoSpec) -> Codec | None:
-    """Return `codec` if its encoder opens on this machine for frames like `spec`, else None; the log says why."""
+    """Return `codec` if its encoder opens on this machine for frames like `spec`, else None; the log says why, once."""
     reason = "it is used for 8 bits" if spec.layout.bits > 8 else _refusal(codec.encoder, spec.width, spec.height)
     if reason is None:
         return codec
-    log.warning("%s is not used (%s); %s is encoded in software", codec.encoder, reason, codec.name)
+    _warn(f"{codec.encoder} is not used ({reason}); {codec.name} is encoded in software")
     return None
+
+
+@cache
+def _warn(line: str) -> None:
+    """Log `line`, unless it was: an output is planned, checked and opened, and each asks."""
+    log.warning("%s", line)
 
 
 @cache
