@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import resource
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -111,9 +113,14 @@ def free_memory(device: torch.device) -> int:
 
 
 def release_memory(device: torch.device) -> None:
-    """Give back what torch holds for later on `device`, so that it can be taken in other sizes."""
+    """Give back what is held for later on `device`, so that it can be taken in other sizes."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
+        return
+    # glibc keeps freed tensors of up to 32 MiB in its heap, where what is left is in pieces.
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim is not None:
+        trim(0)
 
 
 def synchronise(device: torch.device) -> None:
