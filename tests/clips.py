@@ -277,3 +277,20 @@ def sound_of(path: str | os.PathLike[str]) -> dict[int, list[tuple[Fraction, Fra
                 entry = (packet.pts * packet.time_base, packet.dts * packet.time_base, bytes(packet))
                 found.setdefault(tracks.index(packet.stream), []).append(entry)
     return found
+
+
+def see_through(path: Path, codec: str, pix_fmt: str, frames: int = 3, **options: str) -> Path:
+    """Write a clip whose alpha rises from left to right and from frame to frame, and is clear in the upper half."""
+    with av.open(str(path), "w") as output:
+        stream: Any = output.add_stream(codec, rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, pix_fmt
+        for number in range(frames):
+            picture = np.empty((48, 64, 4), np.uint8)
+            picture[..., :3] = 40 + 5 * number
+            picture[..., 3] = np.minimum(np.arange(64) * 4 + number, 255)
+            picture[:24, :, 3] = 0
+            frame = av.VideoFrame.from_ndarray(picture, "rgba").reformat(format=pix_fmt, threads=1)
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return path

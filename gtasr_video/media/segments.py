@@ -15,10 +15,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
 
 import av
 from av.container import OutputContainer
+from av.packet import PacketSideData, packet_sidedata_type_from_literal
 
 from gtasr_video.errors import OutputError
 from gtasr_video.frames import Frame
@@ -29,15 +30,22 @@ from gtasr_video.media.picture import PictureEncoder
 from gtasr_video.media.source import Packet
 from gtasr_video.media.writer import Writer
 
+# Where libvpx gives a packet its transparency, which Matroska and WebM keep beside the picture.
+_BESIDE: Final = "matroska_block_additional"
+
 
 class PacketEntry(NamedTuple):
-    """One encoded picture: its times in ticks of the output, its length in bytes, whether it is a key picture."""
+    """One encoded picture: its times in ticks of the output, its length in bytes, whether it is a key picture.
+
+    beside   bytes after those that belong to the packet but are no part of it: the transparency of VP9
+    """
 
     pts: int
     dts: int
     duration: int
     size: int
     key: bool
+    beside: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +83,11 @@ class Segment:
         return max(index - place[packet.pts] for index, packet in enumerate(self.packets))
 
     def read(self) -> Iterator[tuple[PacketEntry, bytes]]:
-        """Yield each packet with its bytes. Raises OutputError at the end if they are not those that were written."""
+        """Yield each packet with its bytes and those beside it. Raises OutputError at the end if they were changed."""
         digest = hashlib.sha256()
         with self.path.open("rb") as file:
             for packet in self.packets:
-                data = file.read(packet.size)
+                data = file.read(packet.size + packet.beside)
                 digest.update(data)
                 yield packet, data
         if digest.hexdigest() != self.sha256:
@@ -127,11 +135,12 @@ class SegmentWriter:
 
     def _keep(self, packets: list[Packet]) -> None:
         for packet in packets:
-            data = bytes(packet)
+            beside = bytes(packet.get_sidedata(_BESIDE))
+            data = bytes(packet) + beside
             self._space.append(self._file, data)
             self._digest.update(data)
-            entry = PacketEntry(packet.pts or 0, packet.dts or 0, packet.duration or 0, len(data), packet.is_keyframe)
-            self._packets.append(entry)
+            times = packet.pts or 0, packet.dts or 0, packet.duration or 0
+            self._packets.append(PacketEntry(*times, packet.size, packet.is_keyframe, len(beside)))
 
     def finish(self) -> Segment:
         """Encode what is pending and make the file durable. Raises OutputError."""
@@ -190,7 +199,12 @@ def _expect(segment: Segment, writer: Writer) -> None:
 
 
 def _packet(entry: PacketEntry, dts: int, data: bytes) -> Packet:
-    packet: Packet = av.Packet(data)
+    packet: Packet = av.Packet(data[: entry.size])
+    if entry.beside:
+        beside: Any = PacketSideData  # its stub lacks what it is made of
+        held = beside(packet_sidedata_type_from_literal(_BESIDE), entry.beside)
+        held.update(data[entry.size :])
+        packet.set_sidedata(held)
     packet.pts, packet.dts, packet.duration = entry.pts, dts, entry.duration
     packet.is_keyframe = entry.key
     return packet

@@ -305,11 +305,6 @@ class Writer(WriterBlock):
         if self._side is not None:
             yield from self._side.warnings()
 
-    @property
-    def can_be_joined(self) -> bool:
-        """Whether parts encoded apart make the whole: VP9 keeps alpha beside its packets, where parts lose it."""
-        return not (self.spec.layout.alpha and self._plan.codec.name == "vp9")
-
     def _losses(self) -> Iterator[str]:
         """Yield what of the picture the codec cannot hold."""
         plan, wanted, found = self._plan, self._wanted.layout, self.spec.layout

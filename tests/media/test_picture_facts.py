@@ -7,8 +7,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
-import numpy as np
 import pytest
 import torch
 
@@ -17,7 +15,7 @@ from gtasr_video.frames import Frame, HdrMetadata
 from gtasr_video.media import Encoding, Reader, Writer
 from gtasr_video.media.hdr import dolby_profile, has_no_base
 from gtasr_video.runtime.upscaler import Upscaler
-from tests.clips import Picture, frame_number, make_clip
+from tests.clips import Picture, frame_number, make_clip, see_through
 from tests.fakes import Nearest
 from tests.media.test_writer import seen
 
@@ -41,23 +39,6 @@ def planes(path: Path) -> list[Frame]:
 
 
 # --- transparency ---------------------------------------------------------------------------------------------------
-
-
-def see_through(path: Path, codec: str, pix_fmt: str, **options: str) -> Path:
-    """A clip whose alpha rises from left to right and is clear in the upper half."""
-    with av.open(str(path), "w") as output:
-        stream: Any = output.add_stream(codec, rate=25, options=options)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, pix_fmt
-        for number in range(3):
-            picture = np.empty((48, 64, 4), np.uint8)
-            picture[..., :3] = 40 + 50 * number
-            picture[..., 3] = np.arange(64) * 4
-            picture[:24, :, 3] = 0
-            frame = av.VideoFrame.from_ndarray(picture, "rgba").reformat(format=pix_fmt, threads=1)
-            frame.pts, frame.time_base = number, Fraction(1, 25)
-            output.mux(stream.encode(frame))
-        output.mux(stream.encode(None))
-    return path
 
 
 @pytest.mark.parametrize(

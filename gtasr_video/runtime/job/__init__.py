@@ -33,7 +33,7 @@ from gtasr_video.runtime.job.source import Cutting, Part, PartReader, fingerprin
 from gtasr_video.runtime.job.workers import Helper, split, wait_for
 from gtasr_video.runtime.progress import Mode, Monitor, showing
 from gtasr_video.runtime.report import Report
-from gtasr_video.runtime.session import QUEUE, Session, run
+from gtasr_video.runtime.session import QUEUE, Session
 from gtasr_video.runtime.upscaler import Upscaler
 
 log = logging.getLogger("gtasr_video")
@@ -74,21 +74,9 @@ def run_job(job: Job, *, progress: Mode = "none", announce: Callable[[Writer], N
     trial = job.open_writer()
     try:
         announce(trial)
-        if not trial.can_be_joined:
-            return _in_one(job, trial, progress)
     finally:
         trial.abort()
     return _Run(job, fingerprint(job.reader.path)).run(trial, progress)
-
-
-def _in_one(job: Job, writer: Writer, progress: Mode) -> Report:
-    """Do `job` without segments; what is done of it is lost where it ends early."""
-    monitor = Monitor(job.reader.frame_count_estimate, job.reader.duration)
-    with showing(monitor, progress):
-        report = run(job.reader, job.upscaler, writer, monitor=monitor)
-    for warning in (*job.reader.warnings(), *writer.warnings()):
-        log.warning("%s", warning)
-    return report
 
 
 def help_job(job: Job) -> None:

@@ -70,8 +70,8 @@ class Done:
             raise ValueError(f"{path} is not a record of a segment") from error
 
 
-def _entry(pts: Any, dts: Any, duration: Any, size: Any, key: Any) -> PacketEntry:
-    return PacketEntry(int(pts), int(dts), int(duration), int(size), bool(key))
+def _entry(pts: Any, dts: Any, duration: Any, size: Any, key: Any, beside: Any = 0) -> PacketEntry:
+    return PacketEntry(int(pts), int(dts), int(duration), int(size), bool(key), int(beside))
 
 
 class DoneSegments(Sequence[Segment]):

@@ -16,13 +16,13 @@ import torch
 
 from gtasr_video.errors import InputError, OutputError, UsageError, describe
 from gtasr_video.frames import Frame
-from gtasr_video.media import Encoding
+from gtasr_video.media import Encoding, Reader
 from gtasr_video.media.picture import PictureEncoder
 from gtasr_video.models.cascade import Cascade
 from gtasr_video.models.facts import VideoModel
 from gtasr_video.runtime.job import NOTICE, memory, records
 from gtasr_video.runtime.job import journal as journals
-from tests.clips import join
+from tests.clips import join, see_through
 from tests.models.networks import tiny
 from tests.runtime.job.jobs import Echo, Ended, do, ends_at, film, folder_of
 
@@ -294,3 +294,20 @@ def test_what_ends_after_the_output_has_its_name_is_tidied_up(tmp_path: Path, mo
     with pytest.raises(OutputError, match="exists; use -y"):
         do(source, out)
     assert not folder_of(out).exists()
+
+
+def test_transparency_beside_the_packets_goes_on_too(tmp_path: Path) -> None:
+    source = see_through(tmp_path / "in.mkv", "ffv1", "yuva420p", 40)
+    whole, resumed = tmp_path / "whole.webm", tmp_path / "resumed.webm"
+    options: dict[str, Any] = {"encoding": Encoding(codec="vp9", preset="8")}
+    do(source, whole, **options)
+    with pytest.raises(Ended):
+        do(source, resumed, before_step=ends_at(36), **options)
+    report = do(source, resumed, **options)
+    assert report.frames_resumed > 0
+    assert report.audit["passed"]
+    assert resumed.read_bytes() == whole.read_bytes()
+    with Reader(source) as before, Reader(resumed) as after:
+        for one, other in zip(before, after, strict=True):
+            assert (one.planes[3].float() - other.planes[3].float()).abs().mean() < 12
+            assert other.planes[3].float().std() > 40
