@@ -98,6 +98,8 @@ def upscale(
             settings.stream,
             window,
             settings.live,
+            deinterlace=settings.deinterlace,
+            drop_unsupported=drop_unsupported,
             overwrite=overwrite,
             progress=progress,
         )

@@ -109,6 +109,8 @@ CONTAINERS: Final = {
     ".m2ts": replace(_TS, options={"mpegts_m2ts_mode": "1"}),
 }
 
+ANIMATIONS: Final = ("gif", "webp")  # which hold pictures and nothing else
+
 
 PACKED: Final = {"bgr0": "gbrp", "bgra": "gbrap"}  # how some encoders take the 8 bits of these layouts
 

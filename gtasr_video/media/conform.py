@@ -57,12 +57,12 @@ class Conformer:
 
     def frame(self, timed: Timed, duration: int) -> Frame:
         """Return the next frame, which lasts `duration` ticks. Its planes may share the decoder's memory."""
-        picture, pts, cut = timed
+        picture, cut = timed.picture, timed.cut
         changed = (picture.width, picture.height) != (self.spec.width, self.spec.height)
         self._size_changes += changed
         planes = self._planes(picture)
         self.count += 1
-        return Frame(planes, pts, duration, cut or changed or self.count == 1, picture.key_frame)
+        return Frame(planes, timed.pts, duration, cut or changed or self.count == 1, picture.key_frame)
 
     def _planes(self, picture: av.VideoFrame) -> tuple[Tensor, ...]:
         if is_on_device(picture):

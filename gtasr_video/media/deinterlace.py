@@ -34,11 +34,16 @@ _TELECINE_SHARE: Final = (0.25, 0.6)  # of frames that repeat a field: 2 in 5 wh
 
 
 class Timed(NamedTuple):
-    """A decoded picture with its final time in ticks; `cut` where it does not continue the one before."""
+    """A decoded picture with its final time in ticks.
+
+    cut       where it does not continue the one before
+    duration  ticks that its stream says it lasts, 0 where that is nothing
+    """
 
     picture: av.VideoFrame
     pts: int
     cut: bool
+    duration: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,39 +84,54 @@ def _judged(metadata: dict[str, str], seen: int) -> Fields:
 
 
 class Deinterlacer:
-    """Makes whole pictures of fields where a stream has them, decided once, at its first picture.
+    """Makes whole pictures of fields where a stream has them.
 
-    mode     auto goes by what the stream says, and where that is nothing by what its first pictures show
-    look     returns what they show
+    mode     auto goes by what each frame says of itself; where frames say nothing, by what the first ones show
+    look     returns what they show; a stream that cannot be looked at ahead of time says `Fields` ()
     active   whether pictures are changed; fields: what was seen
     """
 
     def __init__(self, mode: Deinterlace, look: Callable[[], Fields]) -> None:
         self.active, self.fields = mode == "always", Fields()
         self._mode, self._look = mode, look
-        self._says: bool | None = None
+        self._seen: str | None = None  # the order of fields that only looking told; None before the first picture
 
     def pictures(self, frames: Iterator[Timed], facts: StreamFacts) -> Iterator[Timed]:
-        """Yield `frames`, whole ones instead of such that consist of fields; `facts` of their stream."""
+        """Yield `frames`, whole ones instead of such that consist of fields; `facts` of their stream.
+
+        A frame whose fields are looked at comes out when the next one has gone in; others are not held back until
+        the first such one has come.
+        """
         first = next(frames, None)
         if first is None:
             return
-        if self._says is None:
-            self._says = first.picture.interlaced_frame or facts.field_order > 1
-            self._decide(first.picture, facts.frame_rate)
+        if self._seen is None:
+            self._decide(first.picture, facts)
         frames = chain([first], frames)
-        if self.active:
-            parity = "" if self._says else self.fields.parity
-            frames = (timed._replace(picture=on_host(timed.picture)) for timed in frames)
-            frames = deinterlaced(frames, parity, only_flagged=self._says and self._mode == "auto")
-        yield from frames
+        if self._mode == "never":
+            yield from frames
+        elif self._mode == "always" or self._seen:
+            yield from deinterlaced(frames, self._seen or "", only_flagged=False)
+        else:
+            yield from self._flagged(frames)
 
-    def _decide(self, picture: av.VideoFrame, rate: Fraction | None) -> None:
+    def _decide(self, picture: av.VideoFrame, facts: StreamFacts) -> None:
+        says = picture.interlaced_frame or facts.field_order > 1
         # Other pictures that say nothing have no fields.
-        may = picture.height in _LINES and (rate is None or rate < _FASTEST)
-        if self._mode == "auto" and (self._says or may):
+        may = picture.height in _LINES and (facts.frame_rate is None or facts.frame_rate < _FASTEST)
+        if self._mode == "auto" and (says or may):
             self.fields = self._look()
-            self.active = bool(self._says or self.fields.parity)
+            self.active = bool(says or self.fields.parity)
+        self._seen = "" if picture.interlaced_frame else self.fields.parity
+
+    def _flagged(self, frames: Iterator[Timed]) -> Iterator[Timed]:
+        """Yield `frames`, those that say that they are interlaced made whole."""
+        for timed in frames:
+            if timed.picture.interlaced_frame:
+                self.active = True
+                yield from deinterlaced(chain([timed], frames), "", only_flagged=True)
+                return
+            yield timed
 
 
 def _graph(picture: av.VideoFrame, name: str, arguments: str) -> Any:
@@ -148,6 +168,7 @@ def deinterlaced(frames: Iterable[Timed], parity: str, *, only_flagged: bool) ->
     graph: Any = None
     form: tuple[str, int, int] | None = None
     for timed in frames:
+        timed = timed._replace(picture=on_host(timed.picture))
         picture = timed.picture
         found = (picture.format.name, picture.width, picture.height)
         if graph is not None and (timed.cut or found != form):
@@ -164,6 +185,4 @@ def deinterlaced(frames: Iterable[Timed], parity: str, *, only_flagged: bool) ->
 def _matched(made: list[av.VideoFrame], waiting: deque[Timed]) -> Iterator[Timed]:
     """Yield each picture made with the time of the one it was made from: they come in order."""
     for picture in made:
-        timed = waiting.popleft()
-        picture.duration = timed.picture.duration  # the filter counts in half ticks
-        yield timed._replace(picture=picture)
+        yield waiting.popleft()._replace(picture=picture)

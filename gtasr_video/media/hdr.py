@@ -105,3 +105,11 @@ def has_no_base(description: str) -> bool:
     """Return whether a Dolby Vision stream's base picture is in colours that only its layer explains."""
     record = re.search(r"DOVI configuration record:.*", description)
     return record is not None and "compatibility id: 0" in record.group(0) and dolby_profile(description) == 5
+
+
+def no_base(name: str) -> str:
+    """Return why the stream called `name`, which `has_no_base`, is refused."""
+    return (
+        f"{name} is Dolby Vision without a base picture (profile 5): its colours would be wrong; convert it to profile "
+        "8.1 first, or use --drop-unsupported to go on all the same"
+    )

@@ -6,12 +6,14 @@ import io
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Literal
 
 import av
 from av.audio.stream import AudioStream
 from av.stream import Stream
 
+from gtasr_video.errors import UsageError
 from gtasr_video.media.codecs import CONTAINERS, Container
 from gtasr_video.media.source import codec_name, is_cover
 
@@ -102,15 +104,42 @@ def _fits(form: Container, stream: Stream) -> bool:
     return True
 
 
-def homes(streams: Iterable[tuple[Stream, str]], codec: str, *, chapters: bool) -> list[str]:
-    """Return the extensions of the containers that can hold `codec` and each of `streams` (with its description)."""
+def homes(streams: Iterable[tuple[Stream, str]], codec: str | None, *, chapters: bool) -> list[str]:
+    """Return the extensions of the containers that can hold `codec` and each of `streams` (with its description).
+
+    codec   None: whichever
+    """
     wanted = list(streams)
     return [
         suffix
         for suffix, form in CONTAINERS.items()
-        if codec in form.codecs
+        if (codec is None or codec in form.codecs)
         and all(way_into(form, stream, text, chapters=chapters).kind != "none" for stream, text in wanted)
     ]
+
+
+def refuse(path: Path, name: str, streams: Iterable[tuple[Stream, str]], codec: str | None, *, chapters: bool) -> None:
+    """Raise UsageError if one of `streams` of the file `path`, which `name` cannot hold, would fit another container.
+
+    The message names them and where all of them fit beside `codec` (None: whichever).
+    """
+    lost = [one for one in streams if homes([one], codec, chapters=chapters)]
+    if not lost:
+        return
+    places = ", ".join(homes(lost, codec, chapters=chapters))
+    names = ", ".join(described(stream) for stream, _ in lost)
+    way_out = f"write {places}, or use" if places else "use"
+    raise UsageError(f"{path}: {name} cannot hold {names}; {way_out} --drop-unsupported to go on without")
+
+
+def entry_of(stream: Stream) -> dict[str, Any]:
+    """Return what a report says of a stream besides what became of it."""
+    return {
+        "index": stream.index,
+        "type": stream.type,
+        "codec": codec_name(stream),
+        "language": stream.language,
+    }
 
 
 def cover_file(stream: Stream, data: bytes) -> tuple[str, str, bytes]:

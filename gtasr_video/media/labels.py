@@ -9,6 +9,8 @@ from typing import Any, Final
 import av
 from av.stream import Stream
 
+from gtasr_video.media.codecs import ANIMATIONS
+
 # Tags that describe the source file rather than the work, and would be wrong in the output.
 _STALE: Final = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration", "rotate", "alpha_mode"}
 _STATISTICS: Final = ("BPS", "NUMBER_OF_BYTES", "NUMBER_OF_FRAMES", "_STATISTICS_", "DURATION")
@@ -60,9 +62,9 @@ def copy_labels(source: Stream, target: Stream, muxer: str) -> None:
 def without_classic_place(muxer: str, tags: Iterable[str]) -> list[str]:
     """Return which global `tags` FFmpeg would not write into a file of `muxer` unless it is told to name them freely.
 
-    MPEG-TS holds none at all.
+    MPEG-TS and animations hold none at all.
     """
-    if muxer == "mpegts":
+    if muxer in ("mpegts", *ANIMATIONS):
         return sorted(tags)
     classic = _CLASSIC.get(muxer)
     return [] if classic is None else sorted(tag for tag in tags if tag.lower() not in classic)

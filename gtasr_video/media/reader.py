@@ -126,7 +126,7 @@ class Reader(ReaderBlock):
         """Yield decoded pictures with their final times."""
         for picture in self._decoder.frames():
             self._timeline.first_dts = self._decoder.first_dts
-            yield Timed(picture, *self._timeline.place(picture.pts, picture.dts))
+            yield Timed(picture, *self._timeline.place(picture.pts, picture.dts), picture.duration)
         self._drained = True
 
     def _look(self) -> Fields:
@@ -171,7 +171,7 @@ class Reader(ReaderBlock):
 
     def _last_duration(self, timed: Timed, gap: int) -> int:
         """Ticks the last frame lasts: to the end the file states if that is believable, else as it says itself."""
-        usual = timed.picture.duration or gap
+        usual = timed.duration or gap
         if self._stream.ticks is not None and self._stream.start is not None:
             rest = self._stream.start + self._stream.ticks - timed.pts
             if 0 < rest <= 2 * max(usual, gap):

@@ -17,11 +17,10 @@ import av
 from av.container import OutputContainer
 from av.stream import Discard, Stream
 
-from gtasr_video.errors import UsageError
 from gtasr_video.media import labels, tags
 from gtasr_video.media.audio import Reencoder
-from gtasr_video.media.codecs import ALIASES, Container
-from gtasr_video.media.holding import Way, cover_file, described, homes, way_into
+from gtasr_video.media.codecs import ALIASES, ANIMATIONS, Container
+from gtasr_video.media.holding import Way, cover_file, described, entry_of, refuse, way_into
 from gtasr_video.media.source import Packet, codec_name, is_cover, open_input, packets_of, seconds
 from gtasr_video.media.subtitles import TextConverter
 from gtasr_video.media.timecode import shifted
@@ -156,28 +155,16 @@ class SideStreams:
         return _Carried(stream, converter.stream, stream.type, shift, converter)
 
     def _note(self, stream: Stream, way: Way) -> None:
-        entry = {
-            "index": stream.index,
-            "type": stream.type,
-            "codec": codec_name(stream),
-            "language": stream.language,
-            "action": _ACTIONS.get(way.kind, "converted"),
-        }
+        entry = {**entry_of(stream), "action": _ACTIONS.get(way.kind, "converted")}
         self._report.append(entry if way.reason is None else {**entry, "reason": way.reason})
 
     def _check_supported(self, codec: str) -> None:
         """Refuse what the output cannot hold and another container could."""
-        described_ones = [(stream, self._descriptions.get(stream.index, "")) for stream in self._unsupported]
-        chapters = bool(self._chapters)
-        lost = [one for one in described_ones if homes([one], codec, chapters=chapters)]
-        if self._drop or not lost:
-            return
-        places = ", ".join(homes(lost, codec, chapters=chapters))
-        names = ", ".join(described(stream) for stream, _ in lost)
-        way_out = f"write {places}, or use" if places else "use"
-        raise UsageError(
-            f"{self.path}: {self._form.muxer} cannot hold {names}; {way_out} --drop-unsupported to go on without"
-        )
+        if not self._drop:
+            lost = [(stream, self._descriptions.get(stream.index, "")) for stream in self._unsupported]
+            # What an animation cannot hold fits a video, which has another codec.
+            wanted = None if self._form.muxer in ANIMATIONS else codec
+            refuse(self.path, self._form.muxer, lost, wanted, chapters=bool(self._chapters))
 
     def _move_timecode(self, metadata: dict[str, str]) -> None:
         """Let the timecode of a part begin with the part."""
@@ -297,7 +284,7 @@ class SideStreams:
                 yield f"{entry['type']} stream {entry['index']} was left out: {entry['reason']}"
         if self._lost_tags:
             yield f"{self._form.muxer} has no place for the tags {', '.join(self._lost_tags)}; they were left out"
-        if self._chapters and self._form.muxer == "mpegts":
+        if self._chapters and self._form.muxer in ("mpegts", *ANIMATIONS):
             yield f"{self._form.muxer} cannot hold chapters; {len(self._chapters)} were left out"
         for index, carried in self._carried.items():
             if carried.kind == "video":

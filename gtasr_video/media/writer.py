@@ -21,7 +21,7 @@ from gtasr_video.media import tags
 from gtasr_video.media.audit import Audit, AuditError
 from gtasr_video.media.blocks import WriterBlock
 from gtasr_video.media.encoding import Encoding, Plan, plan
-from gtasr_video.media.hdr import encoder_options
+from gtasr_video.media.hdr import encoder_options, no_base
 from gtasr_video.media.packet_times import PacketTimes
 from gtasr_video.media.picture import PictureEncoder
 from gtasr_video.media.reader import Reader
@@ -74,10 +74,7 @@ class Writer(WriterBlock):
         self._plan = plan(self.path, encoding or Encoding(), spec, drop_alpha=drop_unsupported)
         self._wanted = spec
         if source is not None and source.needs_layer and not drop_unsupported:
-            raise UsageError(
-                f"{source.path} is Dolby Vision without a base picture (profile 5): its colours would be wrong; "
-                "convert it to profile 8.1 first, or use --drop-unsupported to go on all the same"
-            )
+            raise UsageError(no_base(str(source.path)))
         self._source = source
         self._origin = source.origin_ticks if source is not None else 0
         self._count = 0

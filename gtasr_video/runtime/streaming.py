@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from gtasr_video.errors import InputError, UsageError
+from gtasr_video.media.deinterlace import Deinterlace
 from gtasr_video.media.encoding import Encoding
+from gtasr_video.media.hdr import no_base
 from gtasr_video.media.streams.address import Address
 from gtasr_video.media.streams.config import StreamConfig
 from gtasr_video.media.streams.fed_sound import SoundWish
@@ -61,6 +65,8 @@ def upscale_stream(
     window: Window = WHOLE,
     live: LiveConfig = AS_USUAL,
     *,
+    deinterlace: Deinterlace = "auto",
+    drop_unsupported: bool = False,
     overwrite: bool = False,
     progress: Mode = "none",
 ) -> Report:
@@ -76,21 +82,27 @@ def upscale_stream(
         raise UsageError("a stream is read from where it is; leave --start out, or give a file")
     budget_s = live.budget_s(waits=not is_address(source))
     upscalers = [upscaler] if budget_s is None else with_cheaper(upscaler)
-    with StreamReader(open_source(source, config), duration=window.duration, frames=window.frames) as reader:
+    with StreamReader(
+        open_source(source, config), duration=window.duration, frames=window.frames, deinterlace=deinterlace
+    ) as reader:
+        if reader.needs_layer and not drop_unsupported:
+            raise UsageError(no_base(reader.source.name))
         outlet = open_outlet(output, config, reader.container, overwrite=overwrite)
         enlarged = reader.spec.scaled(upscaler.scale)
         quick = budget_s is not None or isinstance(outlet, NetworkOutlet)
-        wish = SoundWish(
-            outlet.sound_taken,
-            first=isinstance(outlet, NetworkOutlet),
-            anew=config.sound == "aac",
-            loudness=config.loudness,
-            silence=config.silence and outlet.needs_sound,
-            none=config.sound == "none",
-        )
+        wish = _wish(config, outlet)
         with StreamWriter(
-            outlet, enlarged, encoding, sound=reader.sound, wish=wish, live=quick, on_closed=reader.stop
+            outlet,
+            enlarged,
+            encoding,
+            sound=reader.sound,
+            wish=wish,
+            live=quick,
+            drop_unsupported=drop_unsupported,
+            on_closed=reader.stop,
         ) as writer:
+            streams = [*writer.facts()["streams"], *map(_not_carried, reader.others)]
+            _say_what_is_left_out(writer, streams, wish)
             monitor = LiveMonitor(window.frames, window.duration)
             with serving(monitor, live.metrics), showing(monitor, progress, rich=LivePanel):
                 report = run(
@@ -102,10 +114,35 @@ def upscale_stream(
                     paced=_comes_in_bursts(source, output),
                     monitor=monitor,
                 )
+        for warning in (*reader.warnings(), *(() if writer.closed else writer.warnings())):
+            log.warning("%s", warning)
         if report.input.get("ended") == "lost":
             log.warning("what came before is whole in %s", report.output["path"])
             raise InputError(f"{reader.source.name}: lost, and not had again ({report.input['ended_because']})")
-        return report
+        return replace(report, output={**report.output, "streams": streams})
+
+
+def _not_carried(entry: dict[str, Any]) -> dict[str, Any]:
+    return {**entry, "action": "left out", "reason": "streams carry picture and sound"}
+
+
+def _say_what_is_left_out(writer: StreamWriter, streams: list[dict[str, Any]], wish: SoundWish) -> None:
+    """Warn, in one line, of what comes in and does not go out; sound that nobody wanted is not spoken of."""
+    lost = [s for s in streams if s["action"] == "left out" and not (wish.none and s["type"] == "audio")]
+    if lost:
+        names = ", ".join(f"{s['type']} stream {s['index']} ({s['codec']})" for s in lost)
+        log.warning("%s (%s) cannot hold all; left out: %s", writer.outlet.name, writer.outlet.form.muxer, names)
+
+
+def _wish(config: StreamConfig, outlet: Outlet) -> SoundWish:
+    return SoundWish(
+        outlet.sound_taken,
+        first=isinstance(outlet, NetworkOutlet),
+        anew=config.sound == "aac",
+        loudness=config.loudness,
+        silence=config.silence and outlet.needs_sound,
+        none=config.sound == "none",
+    )
 
 
 def _comes_in_bursts(source: str, output: str) -> bool:

@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 import torch
 
+import gtasr_video
 from gtasr_video.errors import UsageError, describe
 from gtasr_video.frames import Frame, HdrMetadata
 from gtasr_video.media import Encoding, Reader, Writer
 from gtasr_video.media.hdr import dolby_profile, has_no_base
+from gtasr_video.media.streams.pipe_source import FileSource
+from gtasr_video.media.streams.reader import StreamReader
 from gtasr_video.runtime.upscaler import Upscaler
 from tests.clips import Picture, frame_number, make_clip, see_through
 from tests.fakes import Nearest
@@ -120,11 +123,11 @@ def test_what_of_the_light_a_codec_cannot_carry_is_told(tmp_path: Path) -> None:
     assert any("cannot carry mastering display" in line for line in facts["warnings"])
 
 
-def test_a_dolby_vision_layer_is_told(tmp_path: Path) -> None:
-    """A record as players look for it, put into the index of a plain HEVC file."""
-    source = make_clip(tmp_path / "a.mp4", codec="libx265", pix_fmt="yuv420p10le", frames=4, size=(96, 64))
+def dolby(path: Path, profile: int, compatibility: int) -> Path:
+    """Write a plain HEVC file with a record in its index as players look for it."""
+    source = make_clip(path, codec="libx265", pix_fmt="yuv420p10le", frames=4, size=(96, 64))
     data = bytearray(source.read_bytes())
-    record = b"\x00\x00\x00\x20dvvC" + bytes([1, 0, 0x10, 0x0D, 0x10]) + bytes(19)
+    record = b"\x00\x00\x00\x20dvvC" + bytes([1, 0, profile << 1, 0x0D, compatibility << 4]) + bytes(19)
     start = data.index(b"hvcC") - 4
     end = start + int.from_bytes(data[start : start + 4], "big")
     for name in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"hev1"):
@@ -132,8 +135,23 @@ def test_a_dolby_vision_layer_is_told(tmp_path: Path) -> None:
         data[place : place + 4] = (int.from_bytes(data[place : place + 4], "big") + len(record)).to_bytes(4, "big")
     data[end:end] = record
     source.write_bytes(data)
-    with Reader(source) as reader:
-        assert any("Dolby Vision layer (profile 8), which is left out" in line for line in reader.warnings())
+    return source
+
+
+def test_a_dolby_vision_layer_is_told(tmp_path: Path) -> None:
+    source = dolby(tmp_path / "a.mp4", 8, 1)
+    for reader in (Reader(source), StreamReader(FileSource(source))):
+        with reader:
+            assert any("Dolby Vision layer (profile 8), which is left out" in line for line in reader.warnings())
+            assert not reader.needs_layer
+
+
+@pytest.mark.parametrize("target", ["b.mp4", "-"])
+def test_dolby_vision_without_a_base_is_refused(tmp_path: Path, target: str) -> None:
+    source = dolby(tmp_path / "a.mp4", 5, 0)
+    output = target if target == "-" else tmp_path / target
+    with pytest.raises(UsageError, match=r"\(profile 5\): its colours would be wrong; .*--drop-unsupported to go on"):
+        gtasr_video.upscale(source, output, model=Nearest(2))
 
 
 def test_dolby_vision_without_a_base_is_told_apart() -> None:

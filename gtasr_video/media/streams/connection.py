@@ -16,6 +16,7 @@ from av.video.stream import VideoStream
 
 from gtasr_video.errors import InputError
 from gtasr_video.media.decoder import StreamFacts, facts_of
+from gtasr_video.media.holding import entry_of
 from gtasr_video.media.source import MAX_PIXELS, Packet, choose_video, packets_of
 from gtasr_video.media.streams.byteflow import FileFlow, Inflow
 from gtasr_video.media.streams.clock import StreamClock
@@ -68,6 +69,8 @@ class Connection:
         self.sounds: tuple[AudioStream, ...] = tuple(
             s for s in self._container.streams.audio if s.codec_context is not None
         )
+        kept = {self.video.index, *(s.index for s in self.sounds)}
+        self.others = tuple(entry_of(s) for s in self._container.streams if s.index not in kept)
         self._usual = {s.index: _usual_ticks(s) for s in self.sounds}
         self._next: dict[int, int] = {}
         self._set_up(max_pixels)

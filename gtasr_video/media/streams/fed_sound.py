@@ -144,9 +144,6 @@ class FedSound:
 
     def warnings(self) -> Iterator[str]:
         """Yield one line for each thing that could not be carried over as it was."""
-        for entry in self._report:
-            if entry["action"] == "left out" and not self._wish.none:
-                yield f"sound {entry['index']} was left out: {entry['reason']}"
         for number, track in self._tracks.items():
             if isinstance(track, _Copied) and track.repaired:
                 yield f"sound {number}: {track.repaired} timestamps were out of order"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from itertools import chain
 from typing import Any, Protocol
@@ -13,7 +14,8 @@ from gtasr_video.errors import InputError
 from gtasr_video.frames import Frame, VideoSpec, Vitals
 from gtasr_video.media.blocks import ReaderBlock
 from gtasr_video.media.conform import Conformer
-from gtasr_video.media.deinterlace import Deinterlacer, Fields, Timed
+from gtasr_video.media.decoder import StreamFacts
+from gtasr_video.media.deinterlace import Deinterlace, Deinterlacer, Fields, Timed
 from gtasr_video.media.streams.clock import StreamClock
 from gtasr_video.media.streams.connection import Connection
 from gtasr_video.media.streams.sound_queue import SoundQueue
@@ -51,14 +53,24 @@ class StreamReader(ReaderBlock):
     `stop` ends the stream from any thread, as its own end would: nothing that came is lost.
 
     duration  yield the frames of so many seconds from the first on; frames: at most so many. The stream ends then.
+    deinterlace   auto makes whole pictures of the frames that say that they are interlaced, and of all others never:
+                  nothing is held back to look at it; always, never. bwdif holds back one frame
 
     Raises InputError if it cannot be opened, or holds no frame that can be decoded.
     """
 
-    def __init__(self, source: Source, *, duration: Fraction | None = None, frames: int | None = None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        *,
+        duration: Fraction | None = None,
+        frames: int | None = None,
+        deinterlace: Deinterlace = "auto",
+    ) -> None:
         self.source = source
         self._length, self._frames = duration, frames
         self._earlier_damage = 0
+        self._fields = Deinterlacer(deinterlace, Fields)
         self._connection = source.open()
         self.sound = SoundQueue(self._connection.sounds)
         try:
@@ -70,21 +82,21 @@ class StreamReader(ReaderBlock):
     def _prepare(self) -> None:
         facts = self._connection.facts
         self._timeline = Timeline(facts.time_base, facts.frame_rate)
-        self._pictures = self._placed()
-        first = next(self._pictures, None)
-        if first is None:
+        self._usual = round(1 / (facts.frame_rate * facts.time_base)) if facts.frame_rate else 0
+        placed = self._placed()
+        head = next(placed, None)
+        if head is None:
             raise InputError(f"{self.source.name}: it ended before its first picture")
+        facts = _counting_pictures(facts, head)
+        self._pictures = self._fields.pictures(chain([head], placed), facts)
+        first = next(self._pictures)
         self._first: Timed | None = first
-        self._conformer = Conformer(first.picture, facts, Deinterlacer("never", Fields))
-        self._usual = self._usual_ticks(facts.frame_rate)
+        self._conformer = Conformer(first.picture, facts, self._fields)
 
     @property
     def spec(self) -> VideoSpec:
         """What all frames share."""
         return self._conformer.spec
-
-    def _usual_ticks(self, rate: Fraction | None) -> int:
-        return round(1 / (rate * self.spec.time_base)) if rate else 0
 
     def _placed(self) -> Iterator[Timed]:
         """Yield pictures on one time line, from one connection after the other."""
@@ -94,7 +106,7 @@ class StreamReader(ReaderBlock):
             fresh = True
             for picture in connection.pictures(self.source.clock, self.sound):
                 pts, cut = self._timeline.place(*self._ticks(picture))
-                yield Timed(picture, pts, cut or fresh)
+                yield Timed(picture, pts, cut or fresh, self._duration(picture))
                 fresh = False
             self._earlier_damage += connection.corrupt
             connection.close()
@@ -117,7 +129,7 @@ class StreamReader(ReaderBlock):
             if self._is_past(placed.pts - first.pts):
                 self.stop()
                 return
-            yield self._conformer.frame(placed, self._duration(placed.picture))
+            yield self._conformer.frame(placed, placed.duration)
 
     def _is_past(self, ticks: int) -> bool:
         """Return whether a frame, `ticks` after the first, lies beyond what was asked for."""
@@ -129,7 +141,17 @@ class StreamReader(ReaderBlock):
         """Ticks that `picture` says it lasts, or what its stream's rate says: the next one is not waited for."""
         if not picture.duration or picture.time_base is None:
             return self._usual
-        return round(picture.duration * picture.time_base / self.spec.time_base)
+        return round(picture.duration * picture.time_base / self._timeline.time_base)
+
+    @property
+    def others(self) -> tuple[dict[str, Any], ...]:
+        """What the stream holds besides picture and sound, and is not read: index, type, codec, language of each."""
+        return self._connection.others
+
+    @property
+    def needs_layer(self) -> bool:
+        """Whether the picture's colours are wrong without a Dolby Vision layer, which is not read."""
+        return self._conformer.needs_layer
 
     @property
     def container(self) -> str:
@@ -186,3 +208,11 @@ class StreamReader(ReaderBlock):
         self.stop()
         self._connection.close()
         self.source.close()
+
+
+def _counting_pictures(facts: StreamFacts, first: Timed) -> StreamFacts:
+    """Return `facts` with the rate of pictures where it is that of fields: no frames were counted to tell."""
+    rate = facts.frame_rate
+    if rate and first.picture.interlaced_frame and round(first.duration * facts.time_base * rate) == 2:
+        return replace(facts, frame_rate=rate / 2)
+    return facts

@@ -35,6 +35,7 @@ class StreamWriter(WriterBlock):
     wish        what is wanted of the sound; by default what the outlet's format holds is copied
     live        let nothing wait for more pictures: no reordering, no looking ahead. Sound that comes before the first
                 picture is left out; all other is written as it comes, whatever the picture does
+    drop_unsupported   leave transparency out where it cannot be held, instead of refusing
     on_closed   called once when nobody reads the output any more; frames given to `write` afterwards are let go,
                 and the output has ended without an error
 
@@ -50,6 +51,7 @@ class StreamWriter(WriterBlock):
         sound: SoundQueue | None = None,
         wish: SoundWish | None = None,
         live: bool = False,
+        drop_unsupported: bool = False,
         on_closed: Callable[[], None] = lambda: None,
     ) -> None:
         self.outlet = outlet
@@ -59,7 +61,7 @@ class StreamWriter(WriterBlock):
         self._last_pts: int | None = None
         self._last_end = 0
         self._time_base = spec.time_base
-        self._plan = _plan(outlet, encoding or Encoding(), spec, live=live)
+        self._plan = _plan(outlet, encoding or Encoding(), spec, live=live, drop_alpha=drop_unsupported)
         self._counted = outlet.form.muxer in _COUNTED
         self._times = PacketTimes(by_decoding=outlet.form.muxer in ("mp4", "mov"))
         self._rate = BitRate()
@@ -246,7 +248,7 @@ class StreamWriter(WriterBlock):
         return (self._last_end - (self._first_pts or 0)) * self._time_base
 
 
-def _plan(outlet: Outlet, encoding: Encoding, spec: VideoSpec, *, live: bool) -> Plan:
+def _plan(outlet: Outlet, encoding: Encoding, spec: VideoSpec, *, live: bool, drop_alpha: bool) -> Plan:
     form = outlet.form
     if (encoding.codec or form.codecs[0]) == "rawvideo":
         # A configuration may say how a codec is to work; raw pictures have none.
@@ -255,7 +257,7 @@ def _plan(outlet: Outlet, encoding: Encoding, spec: VideoSpec, *, live: bool) ->
         spec = replace(spec, time_base=1 / rate, frame_rate=rate) if form.muxer in _COUNTED else spec
         if form.muxer == "yuv4mpegpipe" and spec.layout.rgb and encoding.pix_fmt is None:
             encoding = replace(encoding, pix_fmt="yuv444p")
-    plan = plan_in(form, encoding, spec)
+    plan = plan_in(form, encoding, spec, drop_alpha=drop_alpha)
     return _without_delay(plan) if live and plan.codec.name in ("h264", "h265") else plan
 
 
