@@ -15,15 +15,18 @@ _NOT_BLACK: Final = 0.05
 _MOVED: Final = 0.15
 
 
+# G, B and R in luma, halfway between BT.601 and BT.709: a frame is compared with itself in either.
+_WEIGHTS: Final = (0.65, 0.09, 0.26)
+
+
 def brightness(frame: Frame, spec: VideoSpec) -> float:
-    """Return the mean luma of `frame`, 0 black and 1 white; the mean of G, B and R where there is no luma."""
+    """Return the mean luma of `frame`, 0 black and 1 white, nearly so where it consists of G, B and R."""
     top = (1 << spec.layout.bits) - 1
-    planes = frame.planes if spec.color.matrix == "rgb" else frame.planes[:1]
-    means = []
-    for plane in planes:
+    weights = _WEIGHTS if spec.layout.rgb else (1.0,)
+    mean = 0.0
+    for weight, plane in zip(weights, frame.planes, strict=False):
         across, down = -(-plane.shape[1] // _SIDE), -(-plane.shape[0] // _SIDE)
-        means.append(float(plane[::down, ::across].float().mean()) / top)
-    mean = sum(means) / len(means)
+        mean += weight * float(plane[::down, ::across].float().mean()) / top
     return mean if spec.color.full_range else (mean * 255 - 16) / 219
 
 

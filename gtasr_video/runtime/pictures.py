@@ -12,6 +12,7 @@ from gtasr_video.media import Encoding, Reader, Writer
 from gtasr_video.media.sequence import USUAL_RATE, PictureWriter, SequenceReader, check_rate, is_pattern
 from gtasr_video.media.stills import FORMS, NO_LABELS, Labels
 from gtasr_video.media.window import WHOLE, Window
+from gtasr_video.runtime.account import settled
 from gtasr_video.runtime.progress import Mode, Monitor, showing
 from gtasr_video.runtime.report import Report
 from gtasr_video.runtime.session import run
@@ -54,7 +55,7 @@ def upscale_pictures(job: PictureJob, upscaler: Upscaler, *, progress: Mode = "n
             report = run(reader, upscaler, writer, monitor=monitor)
     for warning in (*reader.warnings(), *writer.warnings()):
         log.warning("%s", warning)
-    return report
+    return settled(report, job.output)
 
 
 def _reader(job: PictureJob) -> Reader | SequenceReader:

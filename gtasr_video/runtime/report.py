@@ -82,7 +82,8 @@ class Report:
     limited_by            the stage that was at work longest
     peak_rss_bytes        most memory this process ever held
     frames_resumed        of frames_out, those that an earlier run of the same command had finished
-    audit                 what was counted in the finished file: passed, frames, sound_packets, faults (empty) and notes
+    audit                 what was counted: passed, frames, faults (empty) and notes; in the finished file, with its
+                          sound_packets, or on the way where that is a picture, an animation or a stream
     live                  of streams: latency_ms (p50, p95, p99) and its budget, frames by who made them, what was left
                           out and why, reconnects, and each change of the ladder; None for files
 

@@ -20,6 +20,7 @@ from typing import Any
 from gtasr_video.device import is_out_of_memory
 from gtasr_video.errors import DeviceError, InputError
 from gtasr_video.frames import Frame, FrameReader, FrameWriter, VideoSpec
+from gtasr_video.runtime.account import Account
 from gtasr_video.runtime.channels import Channel, Scope
 from gtasr_video.runtime.footprint import frame_bytes
 from gtasr_video.runtime.lanes import Lane, Work, open_lane
@@ -81,7 +82,11 @@ def run(
 
 
 class Session:
-    """One run, from `run` to its report. `work` is what makes the frames, by default the upscaler itself."""
+    """One run, from `run` to its report.
+
+    work      what makes the frames, by default the upscaler itself
+    account   of the frames that pass, for the audit; None where another makes it
+    """
 
     def __init__(
         self,
@@ -94,6 +99,8 @@ class Session:
     ) -> None:
         self.reader, self.upscaler, self.writer, self.monitor = reader, upscaler, writer, monitor
         self.work: Work = upscaler
+        self.account: Account | None = Account(reader.spec, writer.spec)
+        self.made = 0
         self.stages = Stages()
         self.scope = Scope()
         self.staged, self.pending = self.scope.own(staged), self.scope.own(pending)
@@ -126,6 +133,8 @@ class Session:
                 self.began = time.perf_counter()
                 self.first = self._seconds(frame)
             self.monitor.decoded()
+            if self.account is not None:
+                self.account.decoded(frame)
             self._hand_over(lane, frame)
             del frame
         if self.monitor.frames_in == 0:
@@ -159,6 +168,7 @@ class Session:
         for number, staged in enumerate(self._staged(), 1):
             pending = self._upscale(lane, staged, number)
             if pending is not None:
+                self.made += 1
                 with self.stages.download.waiting():
                     self.pending.put(pending)
             del staged, pending
@@ -203,6 +213,8 @@ class Session:
             with lane.collect(pending) as frame:
                 with self.stages.encode.busy():
                     self.writer.write(frame)
+                if self.account is not None:
+                    self.account.written(frame)
                 assert self.first is not None
                 end = Fraction(frame.pts + frame.duration) * self.writer.spec.time_base
                 self.monitor.written(float(end - self.first))
@@ -220,6 +232,18 @@ class Session:
     def _name(self) -> str:
         return str(self.reader.facts().get("path") or "input")
 
+    @property
+    def dropped(self) -> int:
+        """Frames that were decoded and then given up."""
+        return self.staged.dropped
+
+    def _audit(self) -> dict[str, Any]:
+        if self.account is None:
+            return {}
+        output = self.writer.facts()
+        held = None if output.get("reader_left") else output.get("frames")
+        return self.account.audit(self.made, self.dropped, held).to_json()
+
     def report(self) -> Report:
         """Return what was done so far."""
         monitor, facts = self.monitor, self.upscaler.model.facts
@@ -227,7 +251,7 @@ class Session:
         return Report(
             frames_in=monitor.frames_in,
             frames_out=monitor.frames_out,
-            frames_dropped=self.staged.dropped,
+            frames_dropped=self.dropped,
             corrupt_packets=self.reader.corrupt_packets,
             seconds=seconds,
             media_seconds=monitor.media_seconds,
@@ -245,6 +269,7 @@ class Session:
             stages=asdict(self.stages),
             limited_by=limiting(self.stages.busy()),
             peak_rss_bytes=peak_rss_bytes(),
+            audit=self._audit(),
         )
 
 

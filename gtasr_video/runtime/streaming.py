@@ -22,6 +22,7 @@ from gtasr_video.media.streams.reader import Source, StreamReader
 from gtasr_video.media.streams.receivers import is_list, receiver
 from gtasr_video.media.streams.writer import StreamWriter
 from gtasr_video.media.window import WHOLE, Window
+from gtasr_video.runtime.account import settled
 from gtasr_video.runtime.live.config import LiveConfig
 from gtasr_video.runtime.live.metrics import serving
 from gtasr_video.runtime.live.networks import with_cheaper
@@ -119,7 +120,8 @@ def upscale_stream(
         if report.input.get("ended") == "lost":
             log.warning("what came before is whole in %s", report.output["path"])
             raise InputError(f"{reader.source.name}: lost, and not had again ({report.input['ended_because']})")
-        return replace(report, output={**report.output, "streams": streams})
+        whole = replace(report, output={**report.output, "streams": streams})
+        return settled(whole, Path(writer.outlet.name) if isinstance(writer.outlet, FileOutlet) else None)
 
 
 def _not_carried(entry: dict[str, Any]) -> dict[str, Any]:

@@ -220,6 +220,7 @@ class StreamWriter(WriterBlock):
             **self._plan.facts(),
             "frames": self._count,
             "duration_s": float(self._seconds),
+            "reader_left": self.closed,
             "streams": self._sound.facts(),
             **self.outlet.facts(),
             "warnings": list(self.warnings()),

@@ -177,9 +177,14 @@ class LiveSession(Session):
             # The decoder's thread may still wait for a source that does not hear.
             self.scope.stop()
 
+    @property
+    def dropped(self) -> int:
+        """Frames that came and are not shown, for whatever reason."""
+        return self.traffic.dropped
+
     def report(self) -> Report:
         """Return what was done so far."""
-        return replace(super().report(), frames_dropped=self.traffic.dropped, live=self.live.report())
+        return replace(super().report(), live=self.live.report())
 
 
 def queue_for(spec: VideoSpec, budget_s: float) -> int:
