@@ -6,12 +6,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
 from gtasr_video.errors import InputError, OutputError, UsageError
 from gtasr_video.frames import Frame, VideoSpec
 from gtasr_video.media.blocks import ReaderBlock, WriterBlock
+from gtasr_video.media.left_out import NOTHING, LeftOut
 from gtasr_video.media.reader import Reader
 from gtasr_video.media.stills import NO_LABELS, Labels, encoded, form_of, spec_for
 from gtasr_video.media.target import Target
@@ -19,6 +21,7 @@ from gtasr_video.media.window import WHOLE, Window
 
 _PLACE: Final = re.compile(r"%(0?)(\d*)d")
 USUAL_RATE: Final = Fraction(25)
+_NAMED: Final = 10  # gaps between numbers that are named; more make no readable line
 
 
 def is_pattern(path: Path) -> bool:
@@ -95,9 +98,14 @@ class SequenceReader(ReaderBlock):
 
     def warnings(self) -> Iterator[str]:
         """Yield a line about numbers that are missing."""
-        missing = self._files[-1][0] - self.first + 1 - len(self._files)
-        if missing:
-            yield f"{self.path}: {missing} numbers are missing; the pictures before them last longer"
+        gaps = [(a + 1, b - 1) for (a, _), (b, _) in pairwise(self._files) if b > a + 1]
+        if gaps:
+            named = ", ".join(str(a) if a == b else f"{a} to {b}" for a, b in gaps[:_NAMED])
+            more = f" and {len(gaps) - _NAMED} more gaps" if len(gaps) > _NAMED else ""
+            yield (
+                f"{self.path}: no picture has the number {named}{more}; in a video the one before lasts longer, "
+                "numbered pictures close up"
+            )
 
     def __iter__(self) -> Iterator[Frame]:
         ends = [number for number, _ in self._files[1:]] + [self._files[-1][0] + 1]
@@ -119,9 +127,10 @@ class PictureWriter(WriterBlock):
     """Write frames as pictures: one into `path`, or each into a file of the pattern `path`, numbered from `first`.
 
     Every file appears under its name when it is whole; of a sequence those that are finished stay if a later one
-    fails. `labels` go into each. The picture is written as it is coded where `spec` is turned and the format can say
-    so (EXIF), so give ``spec.upright()`` where it cannot. Raises UsageError for an extension, or transparency that the
-    format cannot hold; OutputError if a file exists, a second frame comes for a single picture, or writing fails.
+    fails. `labels` go into each; `left_out` is what of the source does not. The picture is written as it is coded where
+    `spec` is turned and the format can say so (EXIF), so give ``spec.upright()`` where it cannot. Raises UsageError
+    for an extension, or transparency that the format cannot hold; OutputError if a file exists, a second frame comes
+    for a single picture, or writing fails.
     """
 
     def __init__(
@@ -133,9 +142,10 @@ class PictureWriter(WriterBlock):
         first: int = 1,
         inputs: tuple[Path, ...] = (),
         overwrite: bool = False,
+        left_out: LeftOut = NOTHING,
         drop_unsupported: bool = False,
     ) -> None:
-        self.path, self._overwrite, self._inputs = path, overwrite, inputs
+        self.path, self._overwrite, self._inputs, self._left_out = path, overwrite, inputs, left_out
         self._form = form_of(path)
         self.spec = spec_for(self._form, spec, drop_alpha=drop_unsupported)
         self._wanted, self._first, self._count = spec, first, 0
@@ -205,12 +215,14 @@ class PictureWriter(WriterBlock):
             "width": self.spec.width,
             "height": self.spec.height,
             "frames": self._count,
-            "streams": [],
+            "streams": [dict(entry) for entry in self._left_out.streams],
             "warnings": list(self.warnings()),
         }
 
     def warnings(self) -> Iterator[str]:
-        """Yield what of the picture the format cannot hold."""
+        """Yield what of the source the format cannot hold."""
+        if self._left_out.names:
+            yield f"{self._form.name} cannot hold all of the source; left out: {', '.join(self._left_out.names)}"
         if self.spec.layout.bits < self._wanted.layout.bits:
             yield f"{self._form.name} is written with 8 of {self._wanted.layout.bits} bits; .png keeps more"
         if self._wanted.layout.alpha and not self.spec.layout.alpha:

@@ -9,6 +9,7 @@ from typing import Any
 
 from gtasr_video.errors import UsageError
 from gtasr_video.media import Encoding, Reader, Writer
+from gtasr_video.media.left_out import NOTHING, LeftOut, all_but
 from gtasr_video.media.sequence import USUAL_RATE, PictureWriter, SequenceReader, check_rate, is_pattern
 from gtasr_video.media.stills import FORMS, NO_LABELS, Labels
 from gtasr_video.media.window import WHOLE, Window
@@ -77,7 +78,7 @@ def _writer(job: PictureJob, reader: Reader | SequenceReader, scale: int) -> Pic
             job.encoding,
             source=source,
             overwrite=job.overwrite,
-            drop_unsupported=job.drop_unsupported or suffix in _ANIMATIONS,
+            drop_unsupported=job.drop_unsupported,
         )
     if any((job.encoding.codec, job.encoding.crf, job.encoding.preset, job.encoding.pix_fmt)):
         raise UsageError(f"{output} is a picture: it takes no codec, crf, preset or pixel format")
@@ -88,9 +89,16 @@ def _writer(job: PictureJob, reader: Reader | SequenceReader, scale: int) -> Pic
         labels=Labels.of(job.source) if is_still and isinstance(reader, Reader) else NO_LABELS,
         first=reader.first if isinstance(reader, SequenceReader) else 1,
         inputs=(job.source,) if isinstance(reader, Reader) else (),
+        left_out=_left_out(job, reader, FORMS[suffix].name),
         overwrite=job.overwrite,
         drop_unsupported=job.drop_unsupported,
     )
+
+
+def _left_out(job: PictureJob, reader: Reader | SequenceReader, form: str) -> LeftOut:
+    if not isinstance(reader, Reader) or job.source.suffix.lower() in _STILLS:
+        return NOTHING
+    return all_but(job.source, reader.stream_index, form, drop_unsupported=job.drop_unsupported)
 
 
 def _is_single(reader: Reader | SequenceReader) -> bool:

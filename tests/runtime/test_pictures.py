@@ -16,7 +16,7 @@ import gtasr_video
 from gtasr_video.errors import InputError, OutputError, UsageError
 from gtasr_video.media import Reader
 from gtasr_video.media.sequence import numbered
-from tests.clips import frame_number, make_clip, phone_times
+from tests.clips import Sound, frame_number, make_clip, phone_times
 from tests.fakes import Nearest
 
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -116,6 +116,23 @@ def test_what_a_picture_cannot_hold_is_refused(tmp_path: Path) -> None:
         upscale(tmp_path / "in.png", tmp_path / "in.png", overwrite=True)
 
 
+@pytest.mark.parametrize(
+    ("target", "form"), [("out.gif", "gif"), ("out.webp", "webp"), ("out/%03d.png", "PNG"), ("out.jpg", "JPEG")]
+)
+def test_what_pictures_cannot_hold_beside_themselves_is_refused_or_told(
+    tmp_path: Path, target: str, form: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    logging.getLogger("gtasr_video").propagate = True
+    source = make_clip(tmp_path / "in.mkv", frames=3, sound=[Sound()], metadata={"title": "A film"})
+    wanted = rf"in.mkv: {form} cannot hold audio stream 1 \(.*\); write \.mp4, .*, or use --drop-unsupported to go on"
+    with pytest.raises(UsageError, match=wanted):
+        upscale(source, tmp_path / target, frames=1)
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["in.mkv"]
+    report = upscale(source, tmp_path / target, frames=1, drop_unsupported=True)
+    assert [(s["type"], s["action"]) for s in report.output["streams"]] == [("audio", "left out")]
+    assert "left out" in caplog.text and "title" in caplog.text and "audio stream 1" in caplog.text
+
+
 def test_numbered_pictures_in_and_out_keep_their_numbers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     logging.getLogger("gtasr_video").propagate = True
     (tmp_path / "frames").mkdir()
@@ -128,7 +145,7 @@ def test_numbered_pictures_in_and_out_keep_their_numbers(tmp_path: Path, caplog:
     for number, name in zip((7, 8, 9, 12), ("007", "008", "009", "010"), strict=True):
         before = np.asarray(drawn(seed=number)).repeat(2, 0).repeat(2, 1)
         assert np.array_equal(before, np.asarray(Image.open(tmp_path / f"large/{name}.png")))
-    assert "2 numbers are missing" in caplog.text
+    assert "no picture has the number 10 to 11; in a video" in caplog.text
 
 
 def test_numbered_pictures_become_a_video_and_back(tmp_path: Path) -> None:
