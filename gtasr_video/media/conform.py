@@ -12,7 +12,7 @@ from torch import Tensor
 from gtasr_video.frames import Frame, VideoSpec
 from gtasr_video.media import tags
 from gtasr_video.media.decoder import StreamFacts
-from gtasr_video.media.deinterlace import TELECINE, Deinterlacer, Timed
+from gtasr_video.media.deinterlace import SOFT_TELECINE, TELECINE, Deinterlacer, Timed
 from gtasr_video.media.hardware import device_planes, format_name, is_on_device
 from gtasr_video.media.hdr import has_no_base, hdr_of, layers_left_out
 from gtasr_video.media.planes import Converter, is_transparent, nearest_layout, to_planes
@@ -93,6 +93,7 @@ class Conformer:
             "deinterlaced": self._fields.active,
             "fields": self._fields.fields.parity or None,
             "telecine": self._fields.fields.telecine,
+            "soft_telecine": self._fields.fields.soft_telecine,
             "transparent": spec.layout.alpha,
             "frames": self.count,
             "size_changes": self._size_changes,
@@ -104,6 +105,8 @@ class Conformer:
             yield f"{name} {oddity}"
         if self._fields.fields.telecine:
             yield f"{name} {TELECINE}"
+        if self._fields.fields.soft_telecine:
+            yield f"{name} {SOFT_TELECINE}"
         if corrupt_packets:
             yield f"{name}: {corrupt_packets} damaged packets; what could be decoded was kept"
         if self._size_changes:

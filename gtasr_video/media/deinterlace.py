@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain, islice
 from typing import Any, Final, Literal, NamedTuple
@@ -28,9 +28,15 @@ TELECINE: Final = (
     "is telecined film (3:2 pulldown): two frames in five mix two pictures; they are deinterlaced like video, and "
     "undoing the pulldown first (ffmpeg -vf fieldmatch,decimate) gives the film's own frames"
 )
+SOFT_TELECINE: Final = (
+    "is film that its stream tells players to spread over fields (soft 3:2 pulldown): the film's own frames are "
+    "enlarged, each at its time"
+)
 PROBED: Final = 60  # frames that are looked at
 _FEWEST: Final = 12  # frames that must show fields
 _TELECINE_SHARE: Final = (0.25, 0.6)  # of frames that repeat a field: 2 in 5 where film was made 60 fields a second
+_FILM: Final = Fraction(24000, 1001)
+_CLOSE: Final = 0.02  # as times in milliseconds are to what they stand for
 
 
 class Timed(NamedTuple):
@@ -52,21 +58,35 @@ class Fields:
 
     parity    tff or bff where fields were seen, "" where frames are progressive or nothing can be told
     telecine  whether film was spread over fields (3:2 pulldown)
+    soft_telecine  whether players are told to do that: its frames are whole, and last three fields and two in turns
     """
 
     parity: str = ""
     telecine: bool = False
+    soft_telecine: bool = False
 
 
 def look(pictures: Iterable[av.VideoFrame]) -> Fields:
-    """Return what the first pictures of a stream show, by FFmpeg's idet."""
+    """Return what the first pictures of a stream show, by FFmpeg's idet and by how long each lasts."""
     graph: Any = None
     seen, metadata = 0, {}
+    times: list[float | None] = []
     for picture in islice(pictures, PROBED):
+        times.append(picture.time)
         graph = graph or _graph(picture, "idet", "")
         for judged in _pushed(graph, picture):
             seen, metadata = seen + 1, judged.metadata
-    return _judged(metadata, seen)
+    return replace(_judged(metadata, seen), soft_telecine=_last_in_turns(times))
+
+
+def _last_in_turns(times: list[float | None]) -> bool:
+    """Return whether pictures shown at `times` last three fields and two in turns, at the rate of film."""
+    film = []
+    for begin, middle, end in zip(times, times[1:], times[2:], strict=False):
+        if begin is not None and middle is not None and end is not None and end > begin:
+            longer = max(middle - begin, end - middle) / (end - begin)
+            film.append(abs((end - begin) * float(_FILM) / 2 - 1) < _CLOSE and abs(longer - 0.6) < _CLOSE)
+    return len(film) >= _FEWEST and sum(film) > 0.9 * len(film)
 
 
 def _judged(metadata: dict[str, str], seen: int) -> Fields:

@@ -11,7 +11,7 @@ import torch
 
 from gtasr_video.frames import Frame
 from gtasr_video.media import Encoding, Reader, Writer
-from gtasr_video.media.deinterlace import Fields, _judged
+from gtasr_video.media.deinterlace import Fields, _judged, _last_in_turns
 from tests.media.test_streams import ffmpeg
 
 SIZE = "96x480"
@@ -100,6 +100,48 @@ def test_telecine_is_named(clips: dict[str, Path]) -> None:
     assert facts["telecine"]
     assert any("is telecined film (3:2 pulldown)" in line for line in facts["warnings"])
     assert not frames_of(clips["flagged"], frames=5)[1]["telecine"]
+
+
+def with_pulldown(folder: Path) -> Path:
+    """Return a film in MPEG-2 whose pictures say in turns that their first field is to be shown again (ISO 13818-2)."""
+    plain, said = folder / "plain.m2v", folder / "pulldown.m2v"
+    ffmpeg(*moving(2, "30000/1001"), "-c:v", "mpeg2video", "-q:v", "3", "-bf", "0", "-g", "12", plain)
+    data = bytearray(plain.read_bytes())
+    place, count = data.find(b"\0\0\1\xb5"), 0
+    while place >= 0:
+        kind = data[place + 4] >> 4
+        if kind == 1:
+            data[place + 5] &= ~0x08  # not a progressive sequence
+        elif kind == 8:
+            # top_field_first and repeat_first_field
+            data[place + 7] = data[place + 7] & 0x7D | (0x80, 0x82, 0x00, 0x02)[count % 4]
+            count += 1
+        place = data.find(b"\0\0\1\xb5", place + 4)
+    said.write_bytes(data)
+    return said
+
+
+@pytest.mark.parametrize("container", ["ts", "mpg", "mkv"])
+def test_soft_telecine_is_named_and_left_alone(tmp_path: Path, container: str) -> None:
+    said, path = with_pulldown(tmp_path), tmp_path / f"film.{container}"
+    ffmpeg("-fflags", "+genpts", "-r", "30000/1001", "-i", said, "-c", "copy", path)
+    found, facts = frames_of(path)
+    assert facts["soft_telecine"] and not facts["telecine"]
+    assert any("soft 3:2 pulldown" in line for line in facts["warnings"])
+    left, _ = frames_of(path, deinterlace="never")
+    for one, other in zip(found, left, strict=True):
+        assert torch.equal(one.planes[0], other.planes[0])
+
+
+@pytest.mark.parametrize("name", ["telecined", "progressive", "flagged"])
+def test_other_video_is_no_soft_telecine(clips: dict[str, Path], name: str) -> None:
+    assert not frames_of(clips[name], frames=5)[1]["soft_telecine"]
+
+
+def test_times_that_mean_nothing_are_no_soft_telecine() -> None:
+    assert not _last_in_turns([0.0] * 60)
+    assert not _last_in_turns([None, 1.0, None] * 20)
+    assert not _last_in_turns([])
 
 
 def test_a_cut_has_the_frames_of_the_whole(clips: dict[str, Path]) -> None:

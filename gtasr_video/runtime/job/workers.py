@@ -43,22 +43,36 @@ def split(reader: Reader, workers: int, shortest: Fraction | None = None) -> lis
 
     It can be cut where the file says how long it is and its frames have times of their own.
     """
-    if workers < 2 or reader.duration is None or reader.window.frames is not None:
+    if workers < 2:
         return [Part()]
-    count = min(_PARTS_EACH * workers, int(reader.duration / (shortest or SHORTEST_S)))
-    length = reader.duration / max(1, count)
-    cuts: list[int] = []
-    for number in range(1, count):
-        pts = _key_before(reader, reader.first_time + number * length)
-        if pts is None:
-            return [Part()]
-        if pts * reader.spec.time_base > reader.first_time and pts not in cuts:
-            cuts.append(pts)
+    cuts, reason = _cuts(reader, _PARTS_EACH * workers, shortest or SHORTEST_S)
+    if not cuts:
+        log.warning("%s: one process does it instead of %d: %s", reader.path, workers, reason)
     firsts: list[int | None] = [None, *sorted(cuts)]
     return [
         Part(first, end, WARM_UP if first is not None else 0)
         for first, end in zip(firsts, [*firsts[1:], None], strict=True)
     ]
+
+
+def _cuts(reader: Reader, most: int, shortest: Fraction) -> tuple[list[int], str]:
+    """Return the pts at which parts begin, of which there are `most` at most; where there are none, also why."""
+    if reader.window.frames is not None:
+        return [], "frames that are counted (--frames) are counted from the beginning"
+    if reader.duration is None:
+        return [], "the file does not say how long it is"
+    count = min(most, int(reader.duration / shortest))
+    if count < 2:
+        return [], f"parts are no shorter than {float(shortest):g} s"
+    length = reader.duration / count
+    cuts: list[int] = []
+    for number in range(1, count):
+        pts = _key_before(reader, reader.first_time + number * length)
+        if pts is None:
+            return [], "its frames have no times of their own"
+        if pts * reader.spec.time_base > reader.first_time and pts not in cuts:
+            cuts.append(pts)
+    return cuts, "it has no key picture to be split at"
 
 
 def _key_before(reader: Reader, time: Fraction) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import signal
@@ -39,17 +40,34 @@ def test_parts_cover_the_file_and_begin_at_key_pictures(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "how", "options"),
+    ("name", "how", "options", "reason"),
     [
-        ("in.mp4", LONG, {"frames": 50}),
-        ("in.avi", {"codec": "mpeg4", "pts": list(range(120)), "time_base": Fraction(1, 25), "sound": ()}, {}),
-        ("one.mp4", {**LONG, "gop": 500}, {}),
+        ("in.mp4", LONG, {"frames": 50}, "frames that are counted (--frames)"),
+        (
+            "in.avi",
+            {"codec": "mpeg4", "pts": list(range(120)), "time_base": Fraction(1, 25), "sound": ()},
+            {},
+            "no times of their own",
+        ),
+        ("one.mp4", {**LONG, "gop": 500}, {}, "no key picture"),
+        ("short.mp4", {"frames": 10}, {}, "no shorter than 1 s"),
     ],
-    ids=["counted", "without times", "one group"],
+    ids=["counted", "without times", "one group", "short"],
 )
-def test_what_cannot_be_split(name: str, how: dict[str, Any], options: dict[str, Any], tmp_path: Path) -> None:
+def test_what_cannot_be_split_is_told(
+    name: str,
+    how: dict[str, Any],
+    options: dict[str, Any],
+    reason: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    logging.getLogger("gtasr_video").propagate = True
     with Reader(film(tmp_path / name, **how), **options) as reader:
+        assert split(reader, 1, Fraction(1)) == [Part()]
+        assert not caplog.records
         assert split(reader, 4, Fraction(1)) == [Part()]
+    assert f"{name}: one process does it instead of 4: " in caplog.text and reason in caplog.text
 
 
 def test_a_part_is_warmed_up_and_ends_where_the_next_begins(tmp_path: Path) -> None:
