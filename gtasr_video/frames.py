@@ -183,6 +183,7 @@ class Vitals(TypedDict, total=False):
     bitrate_bps   bits a second, over the last seconds
     av_offset_s   seconds by which sound is ahead of the picture; negative: behind
     queues        items that wait in it, by queue
+    waited_s      seconds, since its first frame, in which a source had nothing
     """
 
     reconnects: int
@@ -190,6 +191,7 @@ class Vitals(TypedDict, total=False):
     bitrate_bps: float
     av_offset_s: float
     queues: dict[str, int]
+    waited_s: float
 
 
 class FrameReader(Protocol):

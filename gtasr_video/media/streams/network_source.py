@@ -17,6 +17,7 @@ from gtasr_video.media.streams.clock import StreamClock
 from gtasr_video.media.streams.config import StreamConfig
 from gtasr_video.media.streams.connection import Connection
 from gtasr_video.media.streams.network_graphs import source_graph
+from gtasr_video.media.streams.stopwatch import Stopwatch
 
 log = logging.getLogger("gtasr_video")
 
@@ -67,6 +68,7 @@ class NetworkSource:
             raise UsageError(f"nobody can be waited for at {address.name}:// addresses; use rtmp://, srt:// or tcp://")
         self.name = str(address)
         self.clock = StreamClock(anew=True, ahead=_LEAP)
+        self.waits = Stopwatch()
         self.reconnects = self.refused = 0
         self.away_s = 0.0
         self.ended = ""
@@ -102,7 +104,7 @@ class NetworkSource:
         """Connect once. Raises _NothingCameError."""
         child = Child(source_graph(self.address, self._config, listen=self.listening), self.address, reads=False)
         most = self._config.max_bitrate / 8 if self.listening else None
-        inflow = Inflow(child.fd, first_s=first_s, idle_s=self._config.read_timeout, most=most)
+        inflow = Inflow(child.fd, first_s=first_s, idle_s=self._config.read_timeout, most=most, waits=self.waits)
         self._child, self._inflow = child, inflow
         if self._stopped.is_set():
             inflow.stop()
@@ -162,7 +164,7 @@ class NetworkSource:
     def _retry(self, since: float) -> Connection | None:
         """Try until the stream is back, has ended, or has been away for too long."""
         back_off, config = BackOff(), self._config
-        while not self._stopped.wait(back_off.next_s()):
+        while not self._pause(back_off):
             try:
                 return self._attempt(config.read_timeout if self.listening else config.open_timeout)
             except _NothingCameError as nothing:
@@ -175,6 +177,11 @@ class NetworkSource:
                     return None
         self.ended = "stopped"
         return None
+
+    def _pause(self, back_off: BackOff) -> bool:
+        """Wait before another try, and return whether the stream was ended meanwhile."""
+        with self.waits.running():
+            return self._stopped.wait(back_off.next_s())
 
     def stop(self) -> None:
         """End the stream now, from any thread."""

@@ -14,6 +14,7 @@ from gtasr_video.media.streams.byteflow import FileFlow, Inflow
 from gtasr_video.media.streams.clock import StreamClock
 from gtasr_video.media.streams.config import StreamConfig
 from gtasr_video.media.streams.connection import Connection
+from gtasr_video.media.streams.stopwatch import Stopwatch
 
 DEMUXERS: Final = {
     "y4m": "yuv4mpegpipe",
@@ -35,7 +36,8 @@ class PipeSource:
             raise UsageError("standard input is a terminal; pipe a video into it, or give a file")
         self._form = _demuxer(config.input_format)
         self._options = _raw_options(config) if self._form == "rawvideo" else {}
-        self._inflow = Inflow(self._fd)
+        self.waits = Stopwatch()
+        self._inflow = Inflow(self._fd, waits=self.waits)
         self.name = "standard input"
         self.clock = StreamClock(anew=False, ahead=None)
 
@@ -68,6 +70,7 @@ class FileSource:
         check_file(path)
         self.name = str(path)
         self.clock = StreamClock(anew=False, ahead=None)
+        self.waits = Stopwatch()
         self._flow = FileFlow(path)
 
     def open(self) -> Connection:

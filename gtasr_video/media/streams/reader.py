@@ -19,14 +19,16 @@ from gtasr_video.media.deinterlace import Deinterlace, Deinterlacer, Fields, Tim
 from gtasr_video.media.streams.clock import StreamClock
 from gtasr_video.media.streams.connection import Connection
 from gtasr_video.media.streams.sound_queue import SoundQueue
+from gtasr_video.media.streams.stopwatch import Stopwatch
 from gtasr_video.media.timeline import Timeline
 
 
 class Source(Protocol):
-    """Where a stream comes from, and how it is had again when it breaks off."""
+    """Where a stream comes from, and how it is had again when it breaks off; `waits` runs while nothing comes."""
 
     name: str
     clock: StreamClock
+    waits: Stopwatch
     reconnects: int
 
     def open(self) -> Connection:
@@ -90,6 +92,7 @@ class StreamReader(ReaderBlock):
         facts = _counting_pictures(facts, head)
         self._pictures = self._fields.pictures(chain([head], placed), facts)
         first = next(self._pictures)
+        self._waited_before = self.source.waits.seconds
         self._first: Timed | None = first
         self._conformer = Conformer(first.picture, facts, self._fields)
 
@@ -187,8 +190,11 @@ class StreamReader(ReaderBlock):
         }
 
     def vitals(self) -> Vitals:
-        """Return how often the stream had to be had again."""
-        return Vitals(reconnects=self.source.reconnects)
+        """Return how often the stream had to be had again, and how long it was waited for."""
+        return Vitals(
+            reconnects=self.source.reconnects,
+            waited_s=self.source.waits.seconds - self._waited_before,
+        )
 
     def warnings(self) -> Iterator[str]:
         """Yield one line for each thing in the source that was not as it should be."""

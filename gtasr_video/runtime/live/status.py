@@ -10,6 +10,7 @@ from fractions import Fraction
 from typing import Any
 
 from gtasr_video.frames import Live, Vitals
+from gtasr_video.media.streams.stopwatch import Stopwatch
 from gtasr_video.runtime.live.ladder import Ladder
 from gtasr_video.runtime.live.traffic import WINDOW_S, Traffic
 from gtasr_video.runtime.progress import Monitor, Status
@@ -57,6 +58,8 @@ class LiveMonitor(Monitor):
         super().__init__(frames, duration, clock=clock)
         self.traffic = Traffic(clock)
         self.ladder: Ladder | None = None
+        # Runs while a frame of a source that would go faster waits for its turn.
+        self.paced = Stopwatch(clock)
         self._names: list[str] = [""]
         self._ends: tuple[Any, ...] = ()
         self._arrivals: deque[tuple[float, int]] = deque()
@@ -85,6 +88,16 @@ class LiveMonitor(Monitor):
     def vitals(self) -> Vitals:
         """Return what input and output tell of themselves; where both know one thing, the output's word counts."""
         return together(end.vitals() for end in self._ends if isinstance(end, Live))
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds in which the source had nothing, since its first frame."""
+        source = self._ends[0] if self._ends else None
+        return source.vitals().get("waited_s", 0.0) if isinstance(source, Live) else 0.0
+
+    def busy(self) -> dict[str, float]:
+        """Return the seconds each stage was at work, and those in which the source or playback speed held it up."""
+        return super().busy() | {"source": self.waited_s + self.paced.seconds}
 
     def status(self) -> LiveStatus | None:
         """Return how it is going, or None before the first frame. For one thread."""
