@@ -62,7 +62,7 @@ class Inflow:
     first_s   after so many seconds without a first byte the flow ends; None waits for ever
     idle_s    after so many seconds without a further byte it ends; None waits for ever
     most      bytes a second, over a few seconds, above which the flow ends; None for no limit
-    waits     runs while nothing has come
+    waits     runs while nothing has come; heed: is given all that comes
     ended     why it ended: "end" of the stream, "silent", "stopped" by `stop`, "too fast"; "" while it goes on
     total     bytes so far
     """
@@ -75,9 +75,10 @@ class Inflow:
         idle_s: float | None = None,
         most: float | None = None,
         waits: Stopwatch | None = None,
+        heed: Callable[[bytes], object] | None = None,
     ) -> None:
         self._first_s, self._idle_s, self._most = first_s, idle_s, most
-        self._waits = waits or Stopwatch()
+        self._waits, self._heed = waits or Stopwatch(), heed
         self.total = 0
         self.ended: Ending = ""
         self._waiter = _Waiter(fd)
@@ -100,6 +101,8 @@ class Inflow:
         self.total += len(data)
         if not data:
             return self._end("end")
+        if self._heed is not None:
+            self._heed(data)
         return self._end("too fast") if self._is_too_fast() else data
 
     def _end(self, why: Ending) -> bytes:

@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 from collections import deque
+from collections.abc import Callable
 from functools import cache
 from typing import Any, Final
 
@@ -20,12 +21,15 @@ from gtasr_video.media.streams.arguments import hide_arguments
 
 _WORDS_KEPT: Final = 20
 _GRACE_S: Final = 2.0
-# Lines that say nothing but that another line has been written.
+# Lines that say nothing of why it ended.
 _EMPTY: Final = (
     "Error opening input file",
     "Error opening input files",
     "Error opening output file",
     "Conversion failed",
+    # Packets that were lost on the way are counted, and end nothing.
+    "RTP: missed",
+    "max delay reached",
 )
 
 
@@ -54,16 +58,27 @@ class Child:
     address   the address it was given, whose secrets are taken out of what the program says; None: a file
     reads     whether we write into it; else it writes to us
     progress_fd   where one that reads says how far it has come
+    on_line   is given each line that it says, without secrets; lines are taken in by `heard`, and at its end
     """
 
-    def __init__(self, graph: Any, address: Address | None, *, reads: bool) -> None:
+    def __init__(
+        self,
+        graph: Any,
+        address: Address | None,
+        *,
+        reads: bool,
+        on_line: Callable[[str], object] | None = None,
+    ) -> None:
         import ffmpeg
 
-        options = ("-hide_banner", "-nostats", "-loglevel", "warning", "-nostdin")
+        # Without "repeat" equal lines would be told as one and their number.
+        options = ("-hide_banner", "-nostats", "-loglevel", "repeat+warning", "-nostdin")
         command = ffmpeg.compile(graph.global_args(*options), cmd=program(), overwrite_output=True)
         self._hide = address.hide if address is not None else mask
         self._hidden = False
         self._words: deque[str] = deque(maxlen=_WORDS_KEPT)
+        self._on_line = on_line
+        self._half = b""
         self._hear, speak = _unheeded_pipe()
         self.progress_fd, progress = _unheeded_pipe()
         try:
@@ -101,14 +116,21 @@ class Child:
         """Return the last lines it has said, with the address's secrets hidden."""
         with contextlib.suppress(BlockingIOError, OSError):
             while data := os.read(self._hear, 1 << 16):
-                for line in data.decode("utf-8", "replace").splitlines():
-                    self._words.append(self._hide(line.strip()))
+                *lines, self._half = (self._half + data).split(b"\n")
+                for line in lines:
+                    self._take(line)
         return list(self._words)
+
+    def _take(self, told: bytes) -> None:
+        line = self._hide(told.decode("utf-8", "replace").strip())
+        self._words.append(line)
+        if self._on_line is not None:
+            self._on_line(line)
 
     def reason(self) -> str:
         """Return why it ended, in a few words of its own, or "" if it said nothing."""
-        lines = [line for line in self.heard() if line and not line.startswith(_EMPTY)]
-        told = [line.partition("] ")[2] or line for line in lines]
+        lines = (line.partition("] ")[2] or line for line in self.heard())
+        told = [line for line in lines if line and not line.startswith(_EMPTY)]
         return told[-1] if told else ""
 
     def close_input(self) -> None:

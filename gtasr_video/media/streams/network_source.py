@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from gtasr_video.media.streams.child import Child
 from gtasr_video.media.streams.clock import StreamClock
 from gtasr_video.media.streams.config import StreamConfig
 from gtasr_video.media.streams.connection import Connection
+from gtasr_video.media.streams.losses import RtpLosses, TsLosses
 from gtasr_video.media.streams.network_graphs import source_graph
 from gtasr_video.media.streams.stopwatch import Stopwatch
 
@@ -52,6 +54,7 @@ class NetworkSource:
 
     reconnects    how often the stream was had again
     refused       publishers turned away for a wrong key, or for sending too much
+    lost          packets that did not arrive: of MPEG-TS over UDP or SRT, of RTP over UDP
     away_s        seconds without a connection, after the first
     ended         why there is no more: "end", "stopped", or "lost" if it could not be had again in time
 
@@ -77,6 +80,8 @@ class NetworkSource:
         self._child: Child | None = None
         self._inflow: Inflow | None = None
         self._bytes = 0
+        self._ts, self._rtp = TsLosses(), RtpLosses()
+        self._lost_before = 0
 
     def open(self) -> Connection:
         """Connect, or wait for a publisher. Raises InputError if there is no stream."""
@@ -102,9 +107,16 @@ class NetworkSource:
 
     def _attempt(self, first_s: float | None) -> Connection:
         """Connect once. Raises _NothingCameError."""
-        child = Child(source_graph(self.address, self._config, listen=self.listening), self.address, reads=False)
-        most = self._config.max_bitrate / 8 if self.listening else None
-        inflow = Inflow(child.fd, first_s=first_s, idle_s=self._config.read_timeout, most=most, waits=self.waits)
+        graph = source_graph(self.address, self._config, listen=self.listening)
+        child = Child(graph, self.address, reads=False, on_line=self._rtp.feed)
+        inflow = Inflow(
+            child.fd,
+            first_s=first_s,
+            idle_s=self._config.read_timeout,
+            most=self._config.max_bitrate / 8 if self.listening else None,
+            waits=self.waits,
+            heed=self._losses_in(child),
+        )
         self._child, self._inflow = child, inflow
         if self._stopped.is_set():
             inflow.stop()
@@ -114,6 +126,20 @@ class NetworkSource:
             inflow.close()
             child.end()
             raise
+
+    def _losses_in(self, child: Child) -> Callable[[bytes], object] | None:
+        """Return what finds the losses of a new connection in what comes; None where none can be."""
+        if self.address.name in ("udp", "srt"):
+            self._lost_before += self._ts.lost
+            self._ts = TsLosses()
+            return self._ts.feed
+        # What the program says has to be taken in now and then, or there is no room for more.
+        return (lambda _: child.heard()) if self.address.name.startswith("rtsp") else None
+
+    @property
+    def lost(self) -> int:
+        """Packets that did not arrive, so far."""
+        return self._lost_before + self._ts.lost + self._rtp.lost
 
     def _connected(self, child: Child, inflow: Inflow) -> Connection:
         if not inflow.begins():
@@ -200,6 +226,7 @@ class NetworkSource:
         return {
             "bytes": self._bytes + (self._inflow.total if self._inflow is not None else 0),
             "reconnects": self.reconnects,
+            "lost_packets": self.lost,
             "refused": self.refused,
             "away_s": round(self.away_s, 3),
             "ended": self.ended,

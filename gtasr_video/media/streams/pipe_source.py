@@ -28,7 +28,7 @@ DEMUXERS: Final = {
 class PipeSource:
     """Standard input, or another file descriptor. Raises UsageError if it is a terminal."""
 
-    reconnects = 0
+    reconnects = lost = 0
 
     def __init__(self, config: StreamConfig, fd: int | None = None) -> None:
         self._fd = sys.stdin.fileno() if fd is None else fd
@@ -64,7 +64,7 @@ class PipeSource:
 class FileSource:
     """A local file, read from beginning to end. Raises InputError if it is not there."""
 
-    reconnects = 0
+    reconnects = lost = 0
 
     def __init__(self, path: Path) -> None:
         check_file(path)

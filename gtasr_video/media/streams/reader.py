@@ -31,6 +31,10 @@ class Source(Protocol):
     waits: Stopwatch
     reconnects: int
 
+    @property
+    def lost(self) -> int:
+        """Packets that the network lost on their way here, as far as can be told."""
+
     def open(self) -> Connection:
         """Open the stream for the first time. Raises InputError."""
 
@@ -190,9 +194,10 @@ class StreamReader(ReaderBlock):
         }
 
     def vitals(self) -> Vitals:
-        """Return how often the stream had to be had again, and how long it was waited for."""
+        """Return how often the stream had to be had again, how long it was waited for, and what was lost."""
         return Vitals(
             reconnects=self.source.reconnects,
+            lost=self.source.lost,
             waited_s=self.source.waits.seconds - self._waited_before,
         )
 
@@ -202,6 +207,8 @@ class StreamReader(ReaderBlock):
         yield from self._conformer.warnings(name, self.corrupt_packets)
         if self.source.clock.jumps:
             yield f"{name}: its clock jumped {self.source.clock.jumps} times; times were joined"
+        if self.source.lost:
+            yield f"{name}: {self.source.lost} packets were lost on the way here"
         if self.sound.dropped:
             yield f"{name}: {self.sound.dropped} packets of sound were dropped, far ahead of the picture"
 

@@ -78,6 +78,7 @@ class Figures:
     def _state(self) -> Iterator[Metric]:
         monitor, vitals = self._monitor, self._monitor.vitals()
         yield _counter("reconnects", "Times an input or output connected anew.", vitals.get("reconnects", 0))
+        yield _counter("lost_packets", "Packets that the network lost on their way here.", vitals.get("lost", 0))
         yield _counter("output_dropped", "What outputs gave up for slow receivers.", vitals.get("dropped", 0))
         yield _counter("ladder_changes", "Steps up and down the ladder.", monitor.changed)
         busy = "Seconds each stage was at work, and those spent waiting for the source or for playback speed."

@@ -29,6 +29,7 @@ class LiveStatus(Status):
     stopgaps        frames so far for whose network there was no time, shown enlarged by bicubic
     dropped         frames so far that were left out, output_dropped: that an output gave up for a slow receiver
     reconnects      times so far that an input or output had to connect anew
+    lost_packets    packets so far that the network lost on their way to us
     av_offset_ms    by which sound is ahead of the picture, bitrate_kbps: of the output; None where not known
     """
 
@@ -41,6 +42,7 @@ class LiveStatus(Status):
     dropped: int
     output_dropped: int
     reconnects: int
+    lost_packets: int
     av_offset_ms: float | None
     bitrate_kbps: float | None
 
@@ -118,6 +120,7 @@ class LiveMonitor(Monitor):
             dropped=traffic.dropped,
             output_dropped=vitals.get("dropped", 0),
             reconnects=vitals.get("reconnects", 0),
+            lost_packets=vitals.get("lost", 0),
             av_offset_ms=_times(vitals.get("av_offset_s"), 1000),
             bitrate_kbps=_times(vitals.get("bitrate_bps"), 0.001),
         )
@@ -142,6 +145,7 @@ class LiveMonitor(Monitor):
             "dropped": {"queue": traffic.lost, "late": traffic.late, "rate": traffic.skipped},
             "output_dropped": vitals.get("dropped", 0),
             "reconnects": vitals.get("reconnects", 0),
+            "lost_packets": vitals.get("lost", 0),
             "av_offset_ms": _times(vitals.get("av_offset_s"), 1000),
             "changes": self._changes(),
             "changed": self.changed,

@@ -32,7 +32,7 @@ class Told(MemoryWriter):
 
 class Waited(MemoryReader):
     def vitals(self) -> Vitals:
-        return Vitals(waited_s=1.5)
+        return Vitals(waited_s=1.5, lost=17)
 
 
 @pytest.fixture
@@ -71,7 +71,15 @@ def test_the_line_of_json_has_what_an_operator_asks_for(monitor: LiveMonitor) ->
     assert set(line) == {f.name for f in dataclasses.fields(LiveStatus)}
     assert line["fps"] == pytest.approx(10 / 3.1, abs=0.01)
     assert line["latency_p50_ms"] == line["latency_p99_ms"] == pytest.approx(200)
-    told = {"tier": "s", "stopgaps": 4, "dropped": 1, "output_dropped": 2, "reconnects": 1, "av_offset_ms": 12.0}
+    told: dict[str, object] = {
+        "tier": "s",
+        "stopgaps": 4,
+        "dropped": 1,
+        "output_dropped": 2,
+        "reconnects": 1,
+        "lost_packets": 17,
+        "av_offset_ms": 12.0,
+    }
     assert {key: line[key] for key in told} == told
     assert line["bitrate_kbps"] == 2500
     assert line["queues"] == {"rtmp": 7}
@@ -131,7 +139,7 @@ def test_the_panel_shows_it_and_goes_away(monitor: LiveMonitor) -> None:
     panel.show(dataclasses.replace(status, elapsed_s=3725.0, latency_p50_ms=None, av_offset_ms=None, bitrate_kbps=None))
     panel.close()
     drawn = out.getvalue()
-    for text in ("tier", "p50 200 ms", "rtmp 7", "2500 kbit/s", "1:02:05", "p50 -"):
+    for text in ("tier", "p50 200 ms", "17 packets lost", "rtmp 7", "2500 kbit/s", "1:02:05", "p50 -"):
         assert text in drawn
 
 
@@ -149,6 +157,7 @@ def test_prometheus_can_read_it_while_it_runs(monitor: LiveMonitor) -> None:
         "gtasr_video_stopgap_frames_total": 4,
         "gtasr_video_output_dropped_total": 2,
         "gtasr_video_reconnects_total": 1,
+        "gtasr_video_lost_packets_total": 17,
         "gtasr_video_ladder_changes_total": 0,
         'gtasr_video_busy_seconds_total{stage="source"}': 1.5,
         'gtasr_video_tier{tier="s"}': 1,
