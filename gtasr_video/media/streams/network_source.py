@@ -13,7 +13,7 @@ from gtasr_video.errors import InputError, UsageError
 from gtasr_video.media.streams.address import Address
 from gtasr_video.media.streams.back_off import BackOff
 from gtasr_video.media.streams.byteflow import Inflow
-from gtasr_video.media.streams.child import Child
+from gtasr_video.media.streams.child import UNTRUSTED, Child
 from gtasr_video.media.streams.clock import StreamClock
 from gtasr_video.media.streams.config import StreamConfig
 from gtasr_video.media.streams.connection import Connection
@@ -36,6 +36,7 @@ _UNREACHED: Final = (
     "resolve",
     "reset by peer",
     "Input/output error",
+    UNTRUSTED,
 )
 # What ffmpeg says of one who publishes under another name than it was told to wait for.
 _WRONG_KEY: Final = ("Unexpected stream", "App field don't match")
@@ -108,7 +109,7 @@ class NetworkSource:
     def _attempt(self, first_s: float | None) -> Connection:
         """Connect once. Raises _NothingCameError."""
         graph = source_graph(self.address, self._config, listen=self.listening)
-        child = Child(graph, self.address, reads=False, on_line=self._rtp.feed)
+        child = Child(graph, self.address, reads=False, ca_file=self._config.ca_file, on_line=self._rtp.feed)
         inflow = Inflow(
             child.fd,
             first_s=first_s,
