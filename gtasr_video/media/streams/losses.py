@@ -29,6 +29,10 @@ class TsLosses:
         self._last: dict[int, int] = {}
         self._rest = b""
 
+    def restart(self) -> None:
+        """Begin another connection: what comes next does not follow from what came last."""
+        self._last, self._rest = {}, b""
+
     def feed(self, data: bytes) -> None:
         """Look at the next bytes, which may begin and end anywhere in a packet."""
         data = self._rest + data

@@ -82,7 +82,6 @@ class NetworkSource:
         self._inflow: Inflow | None = None
         self._bytes = 0
         self._ts, self._rtp = TsLosses(), RtpLosses()
-        self._lost_before = 0
 
     def open(self) -> Connection:
         """Connect, or wait for a publisher. Raises InputError if there is no stream."""
@@ -131,8 +130,7 @@ class NetworkSource:
     def _losses_in(self, child: Child) -> Callable[[bytes], object] | None:
         """Return what finds the losses of a new connection in what comes; None where none can be."""
         if self.address.name in ("udp", "srt"):
-            self._lost_before += self._ts.lost
-            self._ts = TsLosses()
+            self._ts.restart()
             return self._ts.feed
         # What the program says has to be taken in now and then, or there is no room for more.
         return (lambda _: child.heard()) if self.address.name.startswith("rtsp") else None
@@ -140,7 +138,7 @@ class NetworkSource:
     @property
     def lost(self) -> int:
         """Packets that did not arrive, so far."""
-        return self._lost_before + self._ts.lost + self._rtp.lost
+        return self._ts.lost + self._rtp.lost
 
     def _connected(self, child: Child, inflow: Inflow) -> Connection:
         if not inflow.begins():

@@ -54,6 +54,16 @@ def test_a_sender_may_number_anew() -> None:
     assert lost_in(first + unsaid) == 5
 
 
+def test_another_connection_does_not_follow_from_the_last() -> None:
+    losses = TsLosses()
+    for number, expected in ((3, 0), (9, 5)):
+        losses.feed(ts_packet(number, anew=False))
+        assert losses.lost == expected
+    losses.restart()
+    losses.feed(ts_packet(1, anew=False))
+    assert losses.lost == 5
+
+
 def ts_packet(number: int, *, anew: bool) -> bytes:
     return bytes([0x47, 0x01, 0x00, 0x30 | number, 1, 0x80 * anew]) + bytes(182)
 
