@@ -27,8 +27,8 @@ test-gpu: $(VENV)/.dev ## run the tests that need a CUDA device; without one the
 bench: $(VENV)/.base ## measure speed, stage by stage, and add it to benchmarks/results/bench.jsonl
 	@$(BIN)/gtasr-video bench --compact --out benchmarks/results/bench.jsonl
 
-soak: $(VENV)/.dev ## hours: 200 kills at random moments, 2000 spoiled files, a job of a million frames; prints figures
-	@GTASR_SOAK=1 nice -n 19 $(BIN)/python -m pytest -s tests/soak
+soak: $(VENV)/.dev ## hours: kills, spoiled files, a million frames, servers that die and lose packets; prints figures
+	@GTASR_SOAK=1 nice -n 19 $(BIN)/python -m pytest -s tests/soak tests/media/streams/test_recovery.py
 
 check: $(VENV)/.dev ## lint, formatting and types
 	$(BIN)/ruff check .

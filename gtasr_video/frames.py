@@ -179,17 +179,21 @@ class Vitals(TypedDict, total=False):
     """How a live source or sink is doing, as plain numbers; what means nothing to it is left out.
 
     reconnects    times it had to connect anew
+    lost          packets that the network lost on their way to it
     dropped       frames it gave up itself, because its peer did not take them
     bitrate_bps   bits a second, over the last seconds
     av_offset_s   seconds by which sound is ahead of the picture; negative: behind
     queues        items that wait in it, by queue
+    waited_s      seconds, since its first frame, in which a source had nothing
     """
 
     reconnects: int
+    lost: int
     dropped: int
     bitrate_bps: float
     av_offset_s: float
     queues: dict[str, int]
+    waited_s: float
 
 
 class FrameReader(Protocol):

@@ -15,7 +15,7 @@ import imageio_ffmpeg
 import pytest
 
 from tests.clips import Sound, make_clip
-from tests.media.streams.peers import Publisher, free_port, nginx, wait_for_listener
+from tests.media.streams.peers import Publisher, free_port, is_listening, nginx
 from tests.test_layers import ROOT
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
@@ -180,7 +180,8 @@ def test_camera_to_file(clip: Path, tmp_path: Path) -> None:
     out, port = tmp_path / "out.mkv", free_port()
     address = f"tcp://127.0.0.1:{port}"
     with Publisher(clip, f"{address}?listen=1", "mpegts", times=9, options=("-stream_loop", "-1")):
-        wait_for_listener(port)
+        while not is_listening(port):
+            pass
         with Recipe("camera_to_file", address, out, "--seconds", "2", *BICUBIC, "--set", "live.latency=5s") as recipe:
             assert recipe.end() == 0, recipe.said
     assert "the camera was away for" in recipe.said

@@ -28,7 +28,7 @@ class Status:
     fps, ratio      frames a second, and playing time over working time, over the last seconds
     done            share of the whole in 0..1, None if its length is unknown
     eta_s           seconds until the end at the present speed, None if that cannot be told yet
-    limiting        the stage that was at work longest in the last seconds
+    limiting        the stage at work longest in the last seconds; "source" where a stream was waited for longer
     queues          items in each queue: a full queue's reader, an empty queue's writer is the slow one
     """
 
@@ -82,7 +82,7 @@ class Monitor:
         """Count a frame in; the clock starts at the first."""
         if self.frames_in == 0:
             self._began = self._clock()
-            self._samples.append(_Sample(self._began, 0, 0.0, self._stages.busy()))
+            self._samples.append(_Sample(self._began, 0, 0.0, self.busy()))
         self.frames_in += 1
 
     def written(self, media_seconds: float) -> None:
@@ -90,11 +90,15 @@ class Monitor:
         self.media_seconds = max(self.media_seconds, media_seconds)
         self.frames_out += 1
 
+    def busy(self) -> dict[str, float]:
+        """Return the seconds that each stage, by name, was at work so far."""
+        return self._stages.busy()
+
     def status(self) -> Status | None:
         """Return how it is going, or None before the first frame. For one thread."""
         if not self._samples:
             return None
-        now = _Sample(self._clock(), self.frames_out, self.media_seconds, self._stages.busy())
+        now = _Sample(self._clock(), self.frames_out, self.media_seconds, self.busy())
         while len(self._samples) > 1 and self._samples[1].at <= now.at - WINDOW_S:
             self._samples.popleft()
         then = self._samples[0]

@@ -35,6 +35,11 @@ class Stage:
         finally:
             self.busy_s += time.perf_counter() - begin
 
+    def rest(self, seconds: float) -> None:
+        """Count as waiting so many of the seconds that were counted as work."""
+        self.busy_s -= seconds
+        self.wait_s += seconds
+
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """Count the block as waiting."""
@@ -79,7 +84,7 @@ class Report:
     tiles                 parts that frames were made in at the end, down x across; frames_redone: made again in float32
     input, output         facts of both files: path, size, codec, rate and what the reader and writer noticed
     stages                busy_s and wait_s of decode, upload, compute, download, encode
-    limited_by            the stage that was at work longest
+    limited_by            the stage that was at work longest; "source" where a stream was waited for even longer
     peak_rss_bytes        most memory this process ever held
     frames_resumed        of frames_out, those that an earlier run of the same command had finished
     audit                 what was counted: passed, frames, faults (empty) and notes; in the finished file, with its

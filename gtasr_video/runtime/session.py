@@ -152,8 +152,7 @@ class Session:
         last: Frame | None = None
         while True:
             try:
-                with self.stages.decode.busy():
-                    frame = next(frames, None)
+                frame = self._next(frames)
             except Exception as error:
                 after = f" after {float(self._seconds(last)):.3f} s" if last else ""
                 error.add_note(f"while decoding frame {self.monitor.frames_in + 1}{after}")
@@ -163,6 +162,10 @@ class Session:
             last = Frame((), frame.pts)
             yield frame
             del frame
+
+    def _next(self, frames: Iterator[Frame]) -> Frame | None:
+        with self.stages.decode.busy():
+            return next(frames, None)
 
     def _compute(self, lane: Lane) -> None:
         for number, staged in enumerate(self._staged(), 1):
@@ -267,7 +270,7 @@ class Session:
             input=self.reader.facts(),
             output=self.writer.facts(),
             stages=asdict(self.stages),
-            limited_by=limiting(self.stages.busy()),
+            limited_by=limiting(monitor.busy()),
             peak_rss_bytes=peak_rss_bytes(),
             audit=self._audit(),
         )

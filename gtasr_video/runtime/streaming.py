@@ -165,7 +165,9 @@ def open_outlet(name: str, config: StreamConfig, like: str, *, overwrite: bool) 
     if "://" in name or is_list(name):
         patience = config.give_up if config.on_end == "stop" else None
         names = (name, *config.also)
-        receivers = [receiver(one, segments=config.segments, overwrite=overwrite) for one in names]
+        receivers = [
+            receiver(one, segments=config.segments, overwrite=overwrite, ca_file=config.ca_file) for one in names
+        ]
         return NetworkOutlet(receivers, patience_s=patience)
     if config.also:
         raise UsageError("only an address, or an .m3u8 or .mpd list, can have others beside it; make that the output")

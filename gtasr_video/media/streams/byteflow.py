@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Literal
 
+from gtasr_video.media.streams.stopwatch import Stopwatch
+
 # Linux gives pipes 64 KiB; a raw frame of 1080p is fifty times that.
 _PIPE_BYTES: Final = 1 << 20
 _SET_PIPE_SIZE: Final = 1031  # F_SETPIPE_SZ
@@ -60,14 +62,23 @@ class Inflow:
     first_s   after so many seconds without a first byte the flow ends; None waits for ever
     idle_s    after so many seconds without a further byte it ends; None waits for ever
     most      bytes a second, over a few seconds, above which the flow ends; None for no limit
+    waits     runs while nothing has come; heed: is given all that comes
     ended     why it ended: "end" of the stream, "silent", "stopped" by `stop`, "too fast"; "" while it goes on
     total     bytes so far
     """
 
     def __init__(
-        self, fd: int, *, first_s: float | None = None, idle_s: float | None = None, most: float | None = None
+        self,
+        fd: int,
+        *,
+        first_s: float | None = None,
+        idle_s: float | None = None,
+        most: float | None = None,
+        waits: Stopwatch | None = None,
+        heed: Callable[[bytes], object] | None = None,
     ) -> None:
         self._first_s, self._idle_s, self._most = first_s, idle_s, most
+        self._waits, self._heed = waits or Stopwatch(), heed
         self.total = 0
         self.ended: Ending = ""
         self._waiter = _Waiter(fd)
@@ -77,7 +88,8 @@ class Inflow:
     def begins(self) -> bool:
         """Wait for the first byte, or the end, and return whether the flow goes on."""
         if not self.ended:
-            ready = self._waiter.wait(select.POLLIN, self._idle_s if self.total else self._first_s)
+            with self._waits.running():
+                ready = self._waiter.wait(select.POLLIN, self._idle_s if self.total else self._first_s)
             self.ended = "stopped" if self._stopped else "" if ready else "silent"
         return not self.ended
 
@@ -89,6 +101,8 @@ class Inflow:
         self.total += len(data)
         if not data:
             return self._end("end")
+        if self._heed is not None:
+            self._heed(data)
         return self._end("too fast") if self._is_too_fast() else data
 
     def _end(self, why: Ending) -> bytes:

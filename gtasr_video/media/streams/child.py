@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 from collections import deque
+from collections.abc import Callable
 from functools import cache
 from typing import Any, Final
 
@@ -18,8 +20,13 @@ from gtasr_video.errors import MediaError
 from gtasr_video.media.streams.address import Address, mask
 from gtasr_video.media.streams.arguments import hide_arguments
 
+# Why a connection failed whose other end could not prove who it is.
+UNTRUSTED: Final = "its certificate is not trusted; name who signed it with --set stream.ca_file=FILE"
+_UNTRUSTED_MARK: Final = "certificate verify failed"
 _WORDS_KEPT: Final = 20
 _GRACE_S: Final = 2.0
+# Why a program ends it says as an error; a warning ends nothing.
+_ERROR: Final = re.compile(r"\[(?:error|fatal|panic)\] (.*)")
 # Lines that say nothing but that another line has been written.
 _EMPTY: Final = (
     "Error opening input file",
@@ -54,16 +61,29 @@ class Child:
     address   the address it was given, whose secrets are taken out of what the program says; None: a file
     reads     whether we write into it; else it writes to us
     progress_fd   where one that reads says how far it has come
+    ca_file   certificates to trust besides the system's
+    on_line   is given each line that it says, without secrets; lines are taken in by `heard`, and at its end
     """
 
-    def __init__(self, graph: Any, address: Address | None, *, reads: bool) -> None:
+    def __init__(
+        self,
+        graph: Any,
+        address: Address | None,
+        *,
+        reads: bool,
+        ca_file: str | None = None,
+        on_line: Callable[[str], object] | None = None,
+    ) -> None:
         import ffmpeg
 
-        options = ("-hide_banner", "-nostats", "-loglevel", "warning", "-nostdin")
+        # Without "repeat" equal lines would be told as one and their number.
+        options = ("-hide_banner", "-nostats", "-loglevel", "repeat+level+warning", "-nostdin")
         command = ffmpeg.compile(graph.global_args(*options), cmd=program(), overwrite_output=True)
         self._hide = address.hide if address is not None else mask
         self._hidden = False
         self._words: deque[str] = deque(maxlen=_WORDS_KEPT)
+        self._on_line = on_line
+        self._half = b""
         self._hear, speak = _unheeded_pipe()
         self.progress_fd, progress = _unheeded_pipe()
         try:
@@ -72,6 +92,8 @@ class Child:
                 stdin=subprocess.PIPE if reads else subprocess.DEVNULL,
                 stdout=progress if reads else subprocess.PIPE,
                 stderr=speak,
+                # Given as an option it would not reach the segments of a playlist.
+                env=None if ca_file is None else {**os.environ, "SSL_CERT_FILE": ca_file},
                 bufsize=0,
                 # Ctrl-C in a terminal goes to its whole group; when this program ends is ours to say.
                 start_new_session=True,
@@ -101,14 +123,23 @@ class Child:
         """Return the last lines it has said, with the address's secrets hidden."""
         with contextlib.suppress(BlockingIOError, OSError):
             while data := os.read(self._hear, 1 << 16):
-                for line in data.decode("utf-8", "replace").splitlines():
-                    self._words.append(self._hide(line.strip()))
+                *lines, self._half = (self._half + data).split(b"\n")
+                for line in lines:
+                    self._take(line)
         return list(self._words)
 
+    def _take(self, told: bytes) -> None:
+        line = self._hide(told.decode("utf-8", "replace").strip())
+        self._words.append(line)
+        if self._on_line is not None:
+            self._on_line(line)
+
     def reason(self) -> str:
-        """Return why it ended, in a few words of its own, or "" if it said nothing."""
-        lines = [line for line in self.heard() if line and not line.startswith(_EMPTY)]
-        told = [line.partition("] ")[2] or line for line in lines]
+        """Return why it ended, in a few words of its own, or "" if it told of no error."""
+        errors = (found[1] for line in self.heard() if (found := _ERROR.search(line)))
+        told = [error for error in errors if not error.startswith(_EMPTY)]
+        if any(_UNTRUSTED_MARK in line for line in told):
+            return UNTRUSTED
         return told[-1] if told else ""
 
     def close_input(self) -> None:

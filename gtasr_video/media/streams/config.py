@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
@@ -25,6 +26,7 @@ class StreamConfig:
     give_up         seconds without a connection until a stream counts as lost (with ``on_end="wait"`` never)
     max_bitrate, max_pixels      the most bits a second from a publisher we listen for, and pixels a picture
     rtsp_transport  tcp or udp
+    ca_file         certificates (PEM) to trust besides those that the system trusts: rtmps, rtsps, https
 
     sound           auto copies it where the receiver takes it and else encodes it as AAC; aac always encodes it; none
     loudness        LUFS to bring sound to, such as -16; it then comes 3 s later than the picture into the output
@@ -52,6 +54,7 @@ class StreamConfig:
     max_bitrate: float = 100e6
     max_pixels: int = 4096 * 2304
     rtsp_transport: Literal["tcp", "udp"] = "tcp"
+    ca_file: str | None = None
     sound: Literal["auto", "aac", "none"] = "auto"
     loudness: float | None = None
     silence: bool = True
@@ -62,6 +65,8 @@ class StreamConfig:
         for name in ("open_timeout", "read_timeout", "give_up", "max_bitrate", "max_pixels"):
             if not getattr(self, name) > 0:
                 raise UsageError(f"stream.{name} must be more than 0, not {getattr(self, name)}")
+        if self.ca_file is not None:
+            _check_certificates(self.ca_file)
         if self.loudness is not None and not -70 <= self.loudness <= -5:
             raise UsageError(f"stream.loudness {self.loudness:g} is outside -70 to -5 LUFS")
 
@@ -90,3 +95,12 @@ class StreamConfig:
         if self.input_pix_fmt not in LAYOUTS and self.input_pix_fmt not in ("nv12", "rgb24", "bgr24", "rgba", "bgra"):
             raise UsageError(f"unknown --input-pix-fmt '{self.input_pix_fmt}'; use yuv420p, nv12, rgb24 or the like")
         return self.input_pix_fmt
+
+
+def _check_certificates(path: str) -> None:
+    """Refuse a file that holds no certificates: FFmpeg would pass over it. Raises UsageError."""
+    try:
+        ssl.create_default_context(cafile=path)
+    except OSError as error:
+        reason = "it holds no certificates in PEM" if isinstance(error, ssl.SSLError) else error.strerror
+        raise UsageError(f"stream.ca_file {path}: cannot be used ({reason})") from error

@@ -22,7 +22,7 @@ def source_graph(address: Address, config: StreamConfig, *, listen: bool) -> Any
     url, options = _listening(address) if listen else (address.text, {})
     if address.name == "udp":
         url = address.on_this_machine()
-    options = {"protocol_whitelist": address.scheme.protocols, **options}
+    options = {"protocol_whitelist": address.scheme.protocols, **options, **checked(address)}
     if not address.is_remuxed:
         stream = ffmpeg.input(url, f="data", **options)["0"]
         return ffmpeg.output(stream, "pipe:1", c="copy", f="data", flush_packets=1)
@@ -33,6 +33,14 @@ def source_graph(address: Address, config: StreamConfig, *, listen: bool) -> Any
     stream = ffmpeg.input(url, analyzeduration=1_500_000, fpsprobesize=0, **options)
     nut = {"f": "nut", "syncpoints": "none", "strict": "experimental", "max_interleave_delta": 500_000}
     return ffmpeg.output(stream["v:0"], stream["a?"], "pipe:1", c="copy", flush_packets=1, **nut)
+
+
+def checked(address: Address) -> dict[str, Any]:
+    """Return the options that have the other end prove who it is, where `address` is one that can.
+
+    They do not reach segments of a playlist, nor https that http sends us on to; the program's default is the same.
+    """
+    return {"tls_verify": 1} if address.name in ("rtmps", "rtsps", "https") else {}
 
 
 def _listening(address: Address) -> tuple[str, dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, Final
 
@@ -12,11 +13,13 @@ from gtasr_video.errors import InputError, UsageError
 from gtasr_video.media.streams.address import Address
 from gtasr_video.media.streams.back_off import BackOff
 from gtasr_video.media.streams.byteflow import Inflow
-from gtasr_video.media.streams.child import Child
+from gtasr_video.media.streams.child import UNTRUSTED, Child
 from gtasr_video.media.streams.clock import StreamClock
 from gtasr_video.media.streams.config import StreamConfig
 from gtasr_video.media.streams.connection import Connection
+from gtasr_video.media.streams.losses import RtpLosses, TsLosses
 from gtasr_video.media.streams.network_graphs import source_graph
+from gtasr_video.media.streams.stopwatch import Stopwatch
 
 log = logging.getLogger("gtasr_video")
 
@@ -33,6 +36,7 @@ _UNREACHED: Final = (
     "resolve",
     "reset by peer",
     "Input/output error",
+    UNTRUSTED,
 )
 # What ffmpeg says of one who publishes under another name than it was told to wait for.
 _WRONG_KEY: Final = ("Unexpected stream", "App field don't match")
@@ -51,6 +55,7 @@ class NetworkSource:
 
     reconnects    how often the stream was had again
     refused       publishers turned away for a wrong key, or for sending too much
+    lost          packets that did not arrive: of MPEG-TS over UDP or SRT, of RTP over UDP
     away_s        seconds without a connection, after the first
     ended         why there is no more: "end", "stopped", or "lost" if it could not be had again in time
 
@@ -67,6 +72,7 @@ class NetworkSource:
             raise UsageError(f"nobody can be waited for at {address.name}:// addresses; use rtmp://, srt:// or tcp://")
         self.name = str(address)
         self.clock = StreamClock(anew=True, ahead=_LEAP)
+        self.waits = Stopwatch()
         self.reconnects = self.refused = 0
         self.away_s = 0.0
         self.ended = ""
@@ -75,6 +81,7 @@ class NetworkSource:
         self._child: Child | None = None
         self._inflow: Inflow | None = None
         self._bytes = 0
+        self._ts, self._rtp = TsLosses(), RtpLosses()
 
     def open(self) -> Connection:
         """Connect, or wait for a publisher. Raises InputError if there is no stream."""
@@ -100,9 +107,16 @@ class NetworkSource:
 
     def _attempt(self, first_s: float | None) -> Connection:
         """Connect once. Raises _NothingCameError."""
-        child = Child(source_graph(self.address, self._config, listen=self.listening), self.address, reads=False)
-        most = self._config.max_bitrate / 8 if self.listening else None
-        inflow = Inflow(child.fd, first_s=first_s, idle_s=self._config.read_timeout, most=most)
+        graph = source_graph(self.address, self._config, listen=self.listening)
+        child = Child(graph, self.address, reads=False, ca_file=self._config.ca_file, on_line=self._rtp.feed)
+        inflow = Inflow(
+            child.fd,
+            first_s=first_s,
+            idle_s=self._config.read_timeout,
+            most=self._config.max_bitrate / 8 if self.listening else None,
+            waits=self.waits,
+            heed=self._losses_in(child),
+        )
         self._child, self._inflow = child, inflow
         if self._stopped.is_set():
             inflow.stop()
@@ -112,6 +126,19 @@ class NetworkSource:
             inflow.close()
             child.end()
             raise
+
+    def _losses_in(self, child: Child) -> Callable[[bytes], object] | None:
+        """Return what finds the losses of a new connection in what comes; None where none can be."""
+        if self.address.name in ("udp", "srt"):
+            self._ts.restart()
+            return self._ts.feed
+        # What the program says has to be taken in now and then, or there is no room for more.
+        return (lambda _: child.heard()) if self.address.name.startswith("rtsp") else None
+
+    @property
+    def lost(self) -> int:
+        """Packets that did not arrive, so far."""
+        return self._ts.lost + self._rtp.lost
 
     def _connected(self, child: Child, inflow: Inflow) -> Connection:
         if not inflow.begins():
@@ -162,7 +189,7 @@ class NetworkSource:
     def _retry(self, since: float) -> Connection | None:
         """Try until the stream is back, has ended, or has been away for too long."""
         back_off, config = BackOff(), self._config
-        while not self._stopped.wait(back_off.next_s()):
+        while not self._pause(back_off):
             try:
                 return self._attempt(config.read_timeout if self.listening else config.open_timeout)
             except _NothingCameError as nothing:
@@ -175,6 +202,11 @@ class NetworkSource:
                     return None
         self.ended = "stopped"
         return None
+
+    def _pause(self, back_off: BackOff) -> bool:
+        """Wait before another try, and return whether the stream was ended meanwhile."""
+        with self.waits.running():
+            return self._stopped.wait(back_off.next_s())
 
     def stop(self) -> None:
         """End the stream now, from any thread."""
@@ -193,6 +225,7 @@ class NetworkSource:
         return {
             "bytes": self._bytes + (self._inflow.total if self._inflow is not None else 0),
             "reconnects": self.reconnects,
+            "lost_packets": self.lost,
             "refused": self.refused,
             "away_s": round(self.away_s, 3),
             "ended": self.ended,

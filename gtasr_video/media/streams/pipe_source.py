@@ -14,6 +14,7 @@ from gtasr_video.media.streams.byteflow import FileFlow, Inflow
 from gtasr_video.media.streams.clock import StreamClock
 from gtasr_video.media.streams.config import StreamConfig
 from gtasr_video.media.streams.connection import Connection
+from gtasr_video.media.streams.stopwatch import Stopwatch
 
 DEMUXERS: Final = {
     "y4m": "yuv4mpegpipe",
@@ -27,7 +28,7 @@ DEMUXERS: Final = {
 class PipeSource:
     """Standard input, or another file descriptor. Raises UsageError if it is a terminal."""
 
-    reconnects = 0
+    reconnects = lost = 0
 
     def __init__(self, config: StreamConfig, fd: int | None = None) -> None:
         self._fd = sys.stdin.fileno() if fd is None else fd
@@ -35,7 +36,8 @@ class PipeSource:
             raise UsageError("standard input is a terminal; pipe a video into it, or give a file")
         self._form = _demuxer(config.input_format)
         self._options = _raw_options(config) if self._form == "rawvideo" else {}
-        self._inflow = Inflow(self._fd)
+        self.waits = Stopwatch()
+        self._inflow = Inflow(self._fd, waits=self.waits)
         self.name = "standard input"
         self.clock = StreamClock(anew=False, ahead=None)
 
@@ -62,12 +64,13 @@ class PipeSource:
 class FileSource:
     """A local file, read from beginning to end. Raises InputError if it is not there."""
 
-    reconnects = 0
+    reconnects = lost = 0
 
     def __init__(self, path: Path) -> None:
         check_file(path)
         self.name = str(path)
         self.clock = StreamClock(anew=False, ahead=None)
+        self.waits = Stopwatch()
         self._flow = FileFlow(path)
 
     def open(self) -> Connection:

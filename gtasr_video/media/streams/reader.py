@@ -19,15 +19,21 @@ from gtasr_video.media.deinterlace import Deinterlace, Deinterlacer, Fields, Tim
 from gtasr_video.media.streams.clock import StreamClock
 from gtasr_video.media.streams.connection import Connection
 from gtasr_video.media.streams.sound_queue import SoundQueue
+from gtasr_video.media.streams.stopwatch import Stopwatch
 from gtasr_video.media.timeline import Timeline
 
 
 class Source(Protocol):
-    """Where a stream comes from, and how it is had again when it breaks off."""
+    """Where a stream comes from, and how it is had again when it breaks off; `waits` runs while nothing comes."""
 
     name: str
     clock: StreamClock
+    waits: Stopwatch
     reconnects: int
+
+    @property
+    def lost(self) -> int:
+        """Packets that the network lost on their way here, as far as can be told."""
 
     def open(self) -> Connection:
         """Open the stream for the first time. Raises InputError."""
@@ -90,6 +96,7 @@ class StreamReader(ReaderBlock):
         facts = _counting_pictures(facts, head)
         self._pictures = self._fields.pictures(chain([head], placed), facts)
         first = next(self._pictures)
+        self._waited_before = self.source.waits.seconds
         self._first: Timed | None = first
         self._conformer = Conformer(first.picture, facts, self._fields)
 
@@ -187,8 +194,12 @@ class StreamReader(ReaderBlock):
         }
 
     def vitals(self) -> Vitals:
-        """Return how often the stream had to be had again."""
-        return Vitals(reconnects=self.source.reconnects)
+        """Return how often the stream had to be had again, how long it was waited for, and what was lost."""
+        return Vitals(
+            reconnects=self.source.reconnects,
+            lost=self.source.lost,
+            waited_s=self.source.waits.seconds - self._waited_before,
+        )
 
     def warnings(self) -> Iterator[str]:
         """Yield one line for each thing in the source that was not as it should be."""
@@ -196,6 +207,8 @@ class StreamReader(ReaderBlock):
         yield from self._conformer.warnings(name, self.corrupt_packets)
         if self.source.clock.jumps:
             yield f"{name}: its clock jumped {self.source.clock.jumps} times; times were joined"
+        if self.source.lost:
+            yield f"{name}: {self.source.lost} packets were lost on the way here"
         if self.sound.dropped:
             yield f"{name}: {self.sound.dropped} packets of sound were dropped, far ahead of the picture"
 

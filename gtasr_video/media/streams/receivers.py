@@ -10,7 +10,7 @@ from typing import Any, Final
 from gtasr_video.errors import OutputError, UsageError
 from gtasr_video.media.streams.address import Address
 from gtasr_video.media.streams.child import Child
-from gtasr_video.media.streams.network_graphs import sink_graph
+from gtasr_video.media.streams.network_graphs import checked, sink_graph
 
 LISTS: Final = (".m3u8", ".mpd")
 _SEGMENT_S: Final = 2
@@ -41,7 +41,7 @@ def is_list(name: str) -> bool:
     return "://" not in name and Path(name).suffix.lower() in LISTS
 
 
-def receiver(name: str, *, segments: int, overwrite: bool) -> Receiver:
+def receiver(name: str, *, segments: int, overwrite: bool, ca_file: str | None = None) -> Receiver:
     """Return the output `name`: an address, or the path of an HLS or DASH list.
 
     Raises UsageError for what cannot be sent to, OutputError for a list that exists or has no place to be.
@@ -57,13 +57,14 @@ def receiver(name: str, *, segments: int, overwrite: bool) -> Receiver:
     if muxer is None:
         raise UsageError(f"nothing can be sent to {address.name}:// addresses")
     url, options = _sending(address)
+    options = {**options, **checked(address)}
     sound = _FLV_SOUND if muxer == "flv" else _TS_SOUND
     return Receiver(
         str(address),
         sound,
         muxer == "flv",
         _CODECS,
-        lambda: Child(sink_graph(url, muxer, options), address, reads=True),
+        lambda: Child(sink_graph(url, muxer, options), address, reads=True, ca_file=ca_file),
     )
 
 

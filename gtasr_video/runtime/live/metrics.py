@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -78,8 +78,11 @@ class Figures:
     def _state(self) -> Iterator[Metric]:
         monitor, vitals = self._monitor, self._monitor.vitals()
         yield _counter("reconnects", "Times an input or output connected anew.", vitals.get("reconnects", 0))
+        yield _counter("lost_packets", "Packets that the network lost on their way here.", vitals.get("lost", 0))
         yield _counter("output_dropped", "What outputs gave up for slow receivers.", vitals.get("dropped", 0))
         yield _counter("ladder_changes", "Steps up and down the ladder.", monitor.changed)
+        busy = "Seconds each stage was at work, and those spent waiting for the source or for playback speed."
+        yield _labelled("busy_seconds", busy, "stage", monitor.busy())
         queues = monitor.queues() | vitals.get("queues", {})
         yield _labelled("queue_length", "Items that wait, by queue.", "queue", queues, gauge=True)
         yield _labelled("tier", "What frames are made by now.", "tier", {monitor.tier: 1}, gauge=True)
@@ -112,7 +115,7 @@ def _gauge(name: str, text: str, value: float) -> Metric:
     return GaugeMetricFamily(f"{PREFIX}_{name}", text, value)
 
 
-def _labelled(name: str, text: str, label: str, values: dict[str, int], *, gauge: bool = False) -> Metric:
+def _labelled(name: str, text: str, label: str, values: Mapping[str, float], *, gauge: bool = False) -> Metric:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
     family = (GaugeMetricFamily if gauge else CounterMetricFamily)(f"{PREFIX}_{name}", text, labels=[label])

@@ -47,6 +47,8 @@ def rows(status: LiveStatus) -> Iterator[tuple[str, str]]:
     yield "latency", "  ".join(f"{name} {_milliseconds(value)}" for name, value in quantiles.items())
     yield "queues", "  ".join(f"{name} {length}" for name, length in status.queues.items())
     yield "missed", f"{status.stopgaps} bicubic for want of time, {status.dropped} dropped"
+    if status.lost_packets:
+        yield "input", f"{status.lost_packets} packets lost on the way here"
     rate = "" if status.bitrate_kbps is None else f"{status.bitrate_kbps:.0f} kbit/s, "
     yield "output", f"{rate}{status.output_dropped} dropped, {status.reconnects} reconnects"
     if status.av_offset_ms is not None:

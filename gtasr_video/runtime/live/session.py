@@ -130,7 +130,8 @@ class LiveSession(Session):
         try:
             for frame in super()._decoded():
                 if self.pace is not None:
-                    self.pace.wait(float(self._seconds(frame)), lambda: self.ending or self.scope.stopped)
+                    with self.live.paced.running():
+                        self.pace.wait(float(self._seconds(frame)), lambda: self.ending or self.scope.stopped)
                 if self.ending:
                     return
                 yield frame
@@ -139,6 +140,14 @@ class LiveSession(Session):
             if self.monitor.frames_in == 0:
                 raise
             self.failure = None if self.ending else error
+
+    def _next(self, frames: Iterator[Frame]) -> Frame | None:
+        """Return the next frame; what the source made us wait for it is no work."""
+        before = self.live.waited_s
+        try:
+            return super()._next(frames)
+        finally:
+            self.stages.decode.rest(self.live.waited_s - before)
 
     def _hand_over(self, lane: Lane, frame: Frame) -> None:
         self.traffic.arrive(frame)

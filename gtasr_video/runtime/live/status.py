@@ -10,6 +10,7 @@ from fractions import Fraction
 from typing import Any
 
 from gtasr_video.frames import Live, Vitals
+from gtasr_video.media.streams.stopwatch import Stopwatch
 from gtasr_video.runtime.live.ladder import Ladder
 from gtasr_video.runtime.live.traffic import WINDOW_S, Traffic
 from gtasr_video.runtime.progress import Monitor, Status
@@ -28,6 +29,7 @@ class LiveStatus(Status):
     stopgaps        frames so far for whose network there was no time, shown enlarged by bicubic
     dropped         frames so far that were left out, output_dropped: that an output gave up for a slow receiver
     reconnects      times so far that an input or output had to connect anew
+    lost_packets    packets so far that the network lost on their way to us
     av_offset_ms    by which sound is ahead of the picture, bitrate_kbps: of the output; None where not known
     """
 
@@ -40,6 +42,7 @@ class LiveStatus(Status):
     dropped: int
     output_dropped: int
     reconnects: int
+    lost_packets: int
     av_offset_ms: float | None
     bitrate_kbps: float | None
 
@@ -57,6 +60,8 @@ class LiveMonitor(Monitor):
         super().__init__(frames, duration, clock=clock)
         self.traffic = Traffic(clock)
         self.ladder: Ladder | None = None
+        # Runs while a frame of a source that would go faster waits for its turn.
+        self.paced = Stopwatch(clock)
         self._names: list[str] = [""]
         self._ends: tuple[Any, ...] = ()
         self._arrivals: deque[tuple[float, int]] = deque()
@@ -86,6 +91,16 @@ class LiveMonitor(Monitor):
         """Return what input and output tell of themselves; where both know one thing, the output's word counts."""
         return together(end.vitals() for end in self._ends if isinstance(end, Live))
 
+    @property
+    def waited_s(self) -> float:
+        """Seconds in which the source had nothing, since its first frame."""
+        source = self._ends[0] if self._ends else None
+        return source.vitals().get("waited_s", 0.0) if isinstance(source, Live) else 0.0
+
+    def busy(self) -> dict[str, float]:
+        """Return the seconds each stage was at work, and those in which the source or playback speed held it up."""
+        return super().busy() | {"source": self.waited_s + self.paced.seconds}
+
     def status(self) -> LiveStatus | None:
         """Return how it is going, or None before the first frame. For one thread."""
         plain = super().status()
@@ -105,6 +120,7 @@ class LiveMonitor(Monitor):
             dropped=traffic.dropped,
             output_dropped=vitals.get("dropped", 0),
             reconnects=vitals.get("reconnects", 0),
+            lost_packets=vitals.get("lost", 0),
             av_offset_ms=_times(vitals.get("av_offset_s"), 1000),
             bitrate_kbps=_times(vitals.get("bitrate_bps"), 0.001),
         )
@@ -129,6 +145,7 @@ class LiveMonitor(Monitor):
             "dropped": {"queue": traffic.lost, "late": traffic.late, "rate": traffic.skipped},
             "output_dropped": vitals.get("dropped", 0),
             "reconnects": vitals.get("reconnects", 0),
+            "lost_packets": vitals.get("lost", 0),
             "av_offset_ms": _times(vitals.get("av_offset_s"), 1000),
             "changes": self._changes(),
             "changed": self.changed,

@@ -9,7 +9,7 @@ import shutil
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,10 +19,10 @@ import pytest
 from gtasr_video.media.streams.child import program
 
 NGINX = shutil.which("nginx") or ("/usr/sbin/nginx" if Path("/usr/sbin/nginx").exists() else None)
-_RTMP_MODULE = Path("/usr/lib/nginx/modules/ngx_rtmp_module.so")
+_RTMP_MODULE, STREAM_MODULE = (Path(f"/usr/lib/nginx/modules/ngx_{name}_module.so") for name in ("rtmp", "stream"))
 _CONFIG = """
 daemon off; master_process off; pid nginx.pid; error_log error.log;
-load_module {module};
+{modules}
 events {{ }}
 rtmp {{ server {{
     listen 127.0.0.1:{port};
@@ -33,13 +33,13 @@ rtmp {{ server {{
 """
 
 
-def nginx_needed() -> None:
-    """Skip where nginx or its RTMP module is missing, but fail in CI, which installs them."""
-    if NGINX and _RTMP_MODULE.exists():
+def needed(there: bool, what: str) -> None:
+    """Skip where a server is not there, but fail in CI, which installs it; `what`: its Debian packages."""
+    if there:
         return
     if os.environ.get("GTASR_REQUIRE_PEERS"):
-        pytest.fail("nginx with libnginx-mod-rtmp is missing")
-    pytest.skip("no nginx with its RTMP module (Debian: nginx, libnginx-mod-rtmp)")
+        pytest.fail(f"a server is missing (Debian: {what})")
+    pytest.skip(f"a server is missing (Debian: {what})")
 
 
 def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
@@ -60,13 +60,16 @@ def children() -> list[str]:
 
 
 class Nginx:
-    """An RTMP server, started and ended by its process."""
+    """An RTMP server, started and ended by its process; `more` gives what its configuration has besides."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, more: Callable[[int], str] = lambda port: "") -> None:
         self.port = free_port()
         self._folder = folder
         self._folder.mkdir(exist_ok=True)
-        (folder / "nginx.conf").write_text(_CONFIG.format(module=_RTMP_MODULE, port=self.port))
+        # Modules have to be named before all else.
+        modules = "".join(f"load_module {path};" for path in (_RTMP_MODULE, STREAM_MODULE) if path.exists())
+        config = _CONFIG.format(modules=modules, port=self.port) + more(self.port)
+        (folder / "nginx.conf").write_text(config)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -77,7 +80,8 @@ class Nginx:
         assert NGINX is not None
         command = [NGINX, "-p", str(self._folder), "-c", "nginx.conf", "-e", "error.log"]
         self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        wait_for_listener(self.port)
+        while not is_listening(self.port):
+            assert self._process.poll() is None, (self._folder / "error.log").read_text()
 
     def kill(self) -> None:
         if self._process is not None:
@@ -86,20 +90,19 @@ class Nginx:
             self._process = None
 
 
-def wait_for_listener(port: int) -> None:
-    """Wait until someone accepts connections at `port`; for servers that take more than one."""
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=5).close()
-        except ConnectionRefusedError:
-            continue
-        return
+def is_listening(port: int) -> bool:
+    """Return whether someone accepts connections at `port`; for servers that take more than one."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    except ConnectionRefusedError:
+        return False
+    return True
 
 
 @contextmanager
-def nginx(folder: Path) -> Iterator[Nginx]:
-    nginx_needed()
-    server = Nginx(folder)
+def nginx(folder: Path, more: Callable[[int], str] = lambda port: "") -> Iterator[Nginx]:
+    needed(bool(NGINX) and _RTMP_MODULE.exists(), "nginx, libnginx-mod-rtmp")
+    server = Nginx(folder, more)
     server.start()
     try:
         yield server

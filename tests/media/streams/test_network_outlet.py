@@ -31,9 +31,12 @@ from tests.media.streams.test_network_source import FRAMES, clip, nobody_is_left
 __all__ = ["clip", "nobody_is_left"]
 
 
-def send(source: Path, *names: str | Path, paced: bool = False, patience_s: float | None = 20) -> Any:
+def send(
+    source: Path, *names: str | Path, paced: bool = False, patience_s: float | None = 20, ca_file: str | None = None
+) -> Any:
     """Send `source`, twice as large, to all receivers, and return the report."""
-    outlet = NetworkOutlet([receiver(str(name), segments=0, overwrite=False) for name in names], patience_s=patience_s)
+    receivers = [receiver(str(name), segments=0, overwrite=False, ca_file=ca_file) for name in names]
+    outlet = NetworkOutlet(receivers, patience_s=patience_s)
     with (
         StreamReader(FileSource(source)) as reader,
         StreamWriter(outlet, reader.spec.scaled(2), Encoding(crf=10), sound=reader.sound, live=True) as writer,

@@ -48,9 +48,9 @@ def nobody_is_left() -> Iterator[None]:
 class Seen:
     """What a reader gave: numbers burnt into the frames with their times, and sound packets with theirs."""
 
-    def __init__(self, url: str, **config: Any) -> None:
+    def __init__(self, url: str, frames: int | None = None, **config: Any) -> None:
         self.source = NetworkSource(Address(url), StreamConfig(**{**QUICK, **config}))
-        with StreamReader(self.source) as reader:
+        with StreamReader(self.source, frames=frames) as reader:
             unit = reader.spec.time_base
             self.frames = [(clips.frame_number(f.planes[0]), f.pts * unit) for f in reader]
             self.sound = [(bytes(i.packet), i.packet.pts * i.packet.time_base) for i in reader.sound.take(None)]

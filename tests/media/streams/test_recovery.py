@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,9 @@ from tests.soak.sizes import size
 __all__ = ["nobody_is_left"]
 
 KILLS = size(2, 20)
+# Of a stream that loses packets.
+LOSSY_S = size(4, 120)
+pytestmark = pytest.mark.timeout(size(120, 1800))
 LONG = KILLS * 8 + 30
 
 
@@ -162,14 +166,22 @@ def reconnects(relay: Relay) -> int:
     return int(relay.writer.facts()["outputs"][0]["reconnects"])
 
 
+@dataclass
+class Lossy:
+    """The port to send to, and the bytes that were lost on the way on."""
+
+    port: int
+    lost: int = 0
+
+
 @contextmanager
-def lossy(to: int, share: float) -> Iterator[int]:
-    """Pass on UDP packets to the port `to`, but for a share of them that is lost; gives the port to send to."""
+def lossy(to: int, share: float) -> Iterator[Lossy]:
+    """Pass on UDP packets to the port `to`, but for a share of them that is lost."""
     chance = random.Random(5)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as inward:
         inward.bind(("127.0.0.1", 0))
         inward.settimeout(0.2)
-        ended = threading.Event()
+        ended, way = threading.Event(), Lossy(inward.getsockname()[1])
 
         def forward() -> None:
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as outward:
@@ -178,13 +190,15 @@ def lossy(to: int, share: float) -> Iterator[int]:
                         data = inward.recv(65_536)
                     except TimeoutError:
                         continue
-                    if chance.random() >= share:
+                    if chance.random() < share:
+                        way.lost += len(data)
+                    else:
                         outward.sendto(data, ("127.0.0.1", to))
 
         thread = threading.Thread(target=forward)
         thread.start()
         try:
-            yield inward.getsockname()[1]
+            yield way
         finally:
             ended.set()
             thread.join()
@@ -195,16 +209,22 @@ def test_one_packet_in_ten_is_lost(endless: Path) -> None:
     config = StreamConfig(open_timeout=10.0, read_timeout=2.0)
     source = NetworkSource(Address(f"udp://127.0.0.1:{port}"), config)
     with (
-        lossy(port, 0.1) as sent_to,
-        peers.Publisher(endless, f"udp://127.0.0.1:{sent_to}?pkt_size=1316", "mpegts"),
-        StreamReader(source, duration=Fraction(4)) as reader,
+        lossy(port, 0.1) as way,
+        peers.Publisher(endless, f"udp://127.0.0.1:{way.port}?pkt_size=1316", "mpegts"),
+        StreamReader(source, duration=Fraction(LOSSY_S)) as reader,
     ):
         frames = [(clips.frame_number(frame.planes[0]), frame.pts) for frame in reader]
         sound = reader.sound.take(None)
+        facts, vitals = reader.facts(), reader.vitals()
     shown = [number for number, _ in frames]
-    assert len(frames) > 50
+    assert len(frames) > 12 * LOSSY_S
     assert all(before < later for before, later in itertools.pairwise([pts for _, pts in frames]))
     readable = [number for number in shown if number < LONG * 25]
     assert sum(before < later for before, later in itertools.pairwise(readable)) > 0.6 * len(readable)
-    assert len(sound) > 50
+    assert len(sound) > 12 * LOSSY_S
+    assert facts["lost_packets"] == vitals["lost"]
+    # What was lost before the first packet that came, or after the last, is not known to be missing.
+    assert 188 * vitals["lost"] <= way.lost
+    assert 0.05 < 188 * vitals["lost"] / (188 * vitals["lost"] + facts["bytes"]) < 0.2
+    assert vitals["waited_s"] > 0
     assert len(set(readable)) < max(readable) - min(readable) + 1

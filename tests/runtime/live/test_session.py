@@ -68,6 +68,24 @@ def test_frames_that_are_in_time_are_those_of_a_file(budget_s: float | None) -> 
     assert len(report.live["latency_ms"]) == 3
 
 
+def test_waiting_for_the_source_is_no_work() -> None:
+    class Slow(MemoryReader):
+        waited_s = 0.0
+
+        def __iter__(self) -> Iterator[Frame]:
+            for frame in super().__iter__():
+                self.waited_s += 100.0
+                yield frame
+
+        def vitals(self) -> Vitals:
+            return Vitals(waited_s=self.waited_s)
+
+    report, _ = go(Slow(list(fakes.reader(5)), SPEC))
+    assert report.limited_by == "source"
+    assert report.stages["decode"]["wait_s"] >= 500
+    assert report.stages["decode"]["busy_s"] < 0
+
+
 class Gate(MemoryWriter):
     """Takes no frame until `open` says so."""
 

@@ -20,6 +20,7 @@ from gtasr_video.runtime.live.status import LiveMonitor, LiveStatus, together
 from gtasr_video.runtime.live.traffic import CLASS, Latencies, Traffic
 from gtasr_video.runtime.progress import JsonDisplay
 from gtasr_video.runtime.report import Stages
+from gtasr_video.runtime.upscaler import Upscaler
 from tests import fakes
 from tests.runtime.live.simulation import Clock, Costly
 
@@ -27,6 +28,11 @@ from tests.runtime.live.simulation import Clock, Costly
 class Told(MemoryWriter):
     def vitals(self) -> Vitals:
         return Vitals(dropped=2, reconnects=1, av_offset_s=0.012, bitrate_bps=2.5e6, queues={"rtmp": 7})
+
+
+class Waited(MemoryReader):
+    def vitals(self) -> Vitals:
+        return Vitals(waited_s=1.5, lost=17)
 
 
 @pytest.fixture
@@ -37,7 +43,7 @@ def monitor() -> LiveMonitor:
     networks = [Costly(name, 0.05, clock, lambda now: 1.0) for name in ("s", "bicubic")]
     ladder = Ladder(networks, traffic, Stages(), 0.5, clock=clock)  # type: ignore[arg-type]
     ladder.start(fakes.spec(), fakes.spec())
-    ends = MemoryReader([], fakes.spec()), Told(fakes.spec())
+    ends = Waited([], fakes.spec()), Told(fakes.spec())
     monitor.follow(traffic, ladder, networks, ends)  # type: ignore[arg-type]
     for number in range(11):
         frame = Frame((), number, 1)
@@ -65,10 +71,42 @@ def test_the_line_of_json_has_what_an_operator_asks_for(monitor: LiveMonitor) ->
     assert set(line) == {f.name for f in dataclasses.fields(LiveStatus)}
     assert line["fps"] == pytest.approx(10 / 3.1, abs=0.01)
     assert line["latency_p50_ms"] == line["latency_p99_ms"] == pytest.approx(200)
-    told = {"tier": "s", "stopgaps": 4, "dropped": 1, "output_dropped": 2, "reconnects": 1, "av_offset_ms": 12.0}
+    told: dict[str, object] = {
+        "tier": "s",
+        "stopgaps": 4,
+        "dropped": 1,
+        "output_dropped": 2,
+        "reconnects": 1,
+        "lost_packets": 17,
+        "av_offset_ms": 12.0,
+    }
     assert {key: line[key] for key in told} == told
     assert line["bitrate_kbps"] == 2500
     assert line["queues"] == {"rtmp": 7}
+
+
+def test_a_source_that_is_waited_for_longest_is_what_limits() -> None:
+    class Slow(MemoryReader):
+        waited_s = 0.0
+
+        def vitals(self) -> Vitals:
+            return Vitals(waited_s=self.waited_s)
+
+    clock, stages, reader = Clock(), Stages(), Slow([], fakes.spec())
+    monitor = LiveMonitor(clock=clock)
+    monitor.watch(stages, {})
+    monitor.follow(
+        Traffic(clock), None, [Upscaler(fakes.Nearest(2), device="cpu")], (reader, MemoryWriter(fakes.spec()))
+    )
+    monitor.decoded()
+    limits = []
+    for waited, worked in ((0.9, 0.1), (0.2, 0.8)):
+        reader.waited_s, stages.encode.busy_s = reader.waited_s + waited, stages.encode.busy_s + worked
+        clock.now += 6
+        status = monitor.status()
+        assert status is not None
+        limits.append(status.limiting)
+    assert limits == ["source", "encode"]
 
 
 def test_rates_are_those_of_the_last_seconds() -> None:
@@ -101,7 +139,7 @@ def test_the_panel_shows_it_and_goes_away(monitor: LiveMonitor) -> None:
     panel.show(dataclasses.replace(status, elapsed_s=3725.0, latency_p50_ms=None, av_offset_ms=None, bitrate_kbps=None))
     panel.close()
     drawn = out.getvalue()
-    for text in ("tier", "p50 200 ms", "rtmp 7", "2500 kbit/s", "1:02:05", "p50 -"):
+    for text in ("tier", "p50 200 ms", "17 packets lost", "rtmp 7", "2500 kbit/s", "1:02:05", "p50 -"):
         assert text in drawn
 
 
@@ -119,7 +157,9 @@ def test_prometheus_can_read_it_while_it_runs(monitor: LiveMonitor) -> None:
         "gtasr_video_stopgap_frames_total": 4,
         "gtasr_video_output_dropped_total": 2,
         "gtasr_video_reconnects_total": 1,
+        "gtasr_video_lost_packets_total": 17,
         "gtasr_video_ladder_changes_total": 0,
+        'gtasr_video_busy_seconds_total{stage="source"}': 1.5,
         'gtasr_video_tier{tier="s"}': 1,
         'gtasr_video_queue_length{queue="rtmp"}': 7,
         "gtasr_video_av_offset_seconds": 0.012,
