@@ -6,6 +6,7 @@ the very same frame by one clock. Lines of JSON.
 
 from __future__ import annotations
 
+import itertools
 import json
 import socket
 import subprocess
@@ -22,6 +23,7 @@ import click
 import imageio_ffmpeg
 import numpy as np
 import torch
+from numbered import frames, luma_of, number_of, offsets, send
 from numpy.typing import NDArray
 
 from gtasr_video.media import Reader
@@ -32,9 +34,6 @@ from gtasr_video.ops.resize import bicubic, enlarge
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 SCALE = 4
-# Bits of a frame's number, each a block of so many pixels a side.
-BITS, BLOCK = 16, 8
-TEXTURE = np.random.default_rng(0).integers(60, 200, (1080, 1920), np.uint8)
 # Seconds after the first frame that came through which do not count: what piled up while a program started is left out.
 WARM_UP_S = 5.0
 
@@ -52,44 +51,16 @@ class Times:
         """When the last frame is sent."""
         return min(self.received.copy().values(), default=float("inf")) + WARM_UP_S + self.seconds
 
+    def goes_on(self, number: int) -> bool:
+        """Note that the frame `number` is sent, and return whether it is to be."""
+        goes_on = time.monotonic() < self.until
+        if goes_on:
+            self.sent[number] = time.monotonic()
+        return goes_on
+
     def counted(self) -> list[int]:
         """Return the numbers of the frames that count."""
         return [number for number, at in self.sent.items() if at >= self.until - self.seconds]
-
-
-def picture(number: int, width: int, height: int) -> NDArray[np.uint8]:
-    """Return a moving picture of much detail as I420, with its number in the first rows."""
-    planes = np.full((height * 3 // 2, width), 128, np.uint8)
-    planes[:height] = np.roll(TEXTURE[:height, :width], (number // 2, number), axis=(0, 1))
-    for bit in range(BITS):
-        x, y = BLOCK * (bit % 8), BLOCK * (bit // 8)
-        planes[y : y + BLOCK, x : x + BLOCK] = 235 if number >> bit & 1 else 16
-    return planes
-
-
-def number_of(luma: NDArray[np.uint8], scale: int) -> int:
-    """Return the number in a picture that was enlarged by `scale`."""
-    side = BLOCK * scale
-    blocks = luma[: 2 * side, : 8 * side].reshape(2, side, 8, side).mean(axis=(1, 3)).ravel()
-    return sum(1 << bit for bit, mean in enumerate(blocks) if mean > 128)
-
-
-def send(pipe: Any, times: Times, size: tuple[int, int], fps: int) -> None:
-    """Encode numbered frames into `pipe` at playback speed, until enough of them have been sent."""
-    options = {"preset": "superfast", "tune": "zerolatency", "g": str(fps)}
-    muxing = {"flush_packets": "1", "muxdelay": "0", "muxpreload": "0", "pes_payload_size": "0"}
-    with pipe, av.open(pipe, "w", format="mpegts", container_options=muxing) as container:
-        stream = container.add_stream("libx264", rate=fps, options=options)
-        stream.width, stream.height = size
-        begin, number = time.monotonic(), 0
-        while time.monotonic() < times.until:
-            frame = av.VideoFrame.from_ndarray(picture(number, *size), format="yuv420p")
-            frame.pts = number
-            time.sleep(max(0.0, begin + number / fps - time.monotonic()))
-            times.sent[number] = time.monotonic()
-            container.mux(stream.encode(frame))
-            number += 1
-        container.mux(stream.encode(None))
 
 
 def receive(pipe: Any, times: Times, scale: int) -> None:
@@ -98,9 +69,7 @@ def receive(pipe: Any, times: Times, scale: int) -> None:
     with av.open(pipe, format="mpegts", options=options) as container:
         container.streams.video[0].codec_context.thread_count = 1
         for frame in container.decode(video=0):
-            plane = frame.planes[0]
-            luma = np.frombuffer(plane, np.uint8).reshape(frame.height, plane.line_size)[:, : frame.width]
-            times.received.setdefault(number_of(luma, scale), time.monotonic())
+            times.received.setdefault(number_of(luma_of(frame), scale), time.monotonic())
 
 
 def relay(command: Sequence[str], scale: int, size: tuple[int, int], fps: int, seconds: float) -> Times:
@@ -108,7 +77,7 @@ def relay(command: Sequence[str], scale: int, size: tuple[int, int], fps: int, s
     times = Times(seconds)
     # Unbuffered: what has come must not wait until so many bytes have.
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as process:
-        sender = threading.Thread(target=send, args=(process.stdin, times, size, fps))
+        sender = threading.Thread(target=send, args=(process.stdin, size, fps, times.goes_on))
         sender.start()
         receive(process.stdout, times, scale)
         sender.join()
@@ -159,101 +128,75 @@ def latency(size: tuple[int, int], fps: int, seconds: float, latency: str, model
         click.echo(json.dumps(line))
 
 
-def source(size: tuple[int, int], fps: int, seconds: float) -> list[str]:
-    """Return ffmpeg's words for pictures that flash, and sound that beeps, for the first fifth of every second."""
-    flash = f"testsrc2=size={size[0]}x{size[1]}:rate={fps},drawbox=y=ih/2:t=fill:c=black"
-    flash += ",drawbox=y=ih/2:t=fill:c=white:enable='lt(mod(t,1),0.2)'"
-    beep = "aevalsrc='if(lt(mod(t,1),0.2),sin(2*PI*1000*t),0)':s=48000"
-    words = ["-v", "error", "-nostdin", "-re", "-f", "lavfi", "-i", flash, "-re", "-f", "lavfi", "-i", beep]
-    codecs = ["-c:v", "libx264", "-preset", "superfast", "-tune", "zerolatency", "-g", str(fps), "-c:a", "aac"]
-    return [FFMPEG, *words, "-t", str(seconds), "-pix_fmt", "yuv420p", *codecs, "-f", "mpegts"]
-
-
-def onsets(path: Path) -> tuple[list[float], list[float], int]:
-    """Return the seconds at which flashes and beeps begin, and the number of frames."""
-    flashes, beeps, frames = [], [], 0
-    with av.open(str(path)) as container:
-        bright = True
-        for picture in container.decode(video=0):
-            lower = picture.to_ndarray(format="gray")[picture.height * 5 // 8 : picture.height * 7 // 8]
-            was, bright = bright, bool(lower.mean() > 128)
-            frames += 1
-            if bright and not was:
-                flashes.append(float(picture.time))
-    with av.open(str(path)) as container:
-        loud_until = float("inf")
-        for sound in container.decode(audio=0):
-            samples = np.abs(sound.to_ndarray().astype(np.float64)).max(axis=0)
-            for at in np.flatnonzero(samples > 0.25 * max(samples.max(), 0.5)) / sound.sample_rate + float(sound.time):
-                if at > loud_until + 0.3:
-                    beeps.append(float(at))
-                loud_until = float(at)
-            if loud_until == float("inf"):
-                loud_until = float(sound.time)
-    return flashes, beeps, frames
-
-
-def offsets(path: Path) -> tuple[NDArray[np.float64], int]:
-    """Return by how many ms each beep comes before its flash, and the number of frames."""
-    flashes, beeps, frames = onsets(path)
-    nearest = [min(beeps, key=lambda beep: abs(beep - flash)) for flash in flashes]
-    return np.array([1000 * (flash - beep) for flash, beep in zip(flashes, nearest, strict=True)]), frames
-
-
 @main.command()
 @click.option("--size", type=(int, int), default=(160, 96), show_default=True)
 @click.option("--fps", default=15, show_default=True)
 @click.option("--minutes", default=30.0, show_default=True)
 @click.option("--model", default="s", show_default=True)
 @click.option("--latency", default="1s", show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="A folder for what was recorded.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A folder for what is recorded.")
 def soak(size: tuple[int, int], fps: int, minutes: float, model: str, latency: str, out: Path) -> None:
-    """Relay flashes and beeps over TCP at playback speed; count frames on both sides and measure sound to picture."""
+    """Relay numbered frames and beeps over TCP at playback speed; count frames on both sides, measure sound to picture.
+
+    unexplained: frames that were sent and did not arrive, but for those that the report says were left out.
+    av_ms: by how much sound moved against the picture on the way, of all beeps, each beside the picture of its number.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    recording, report = out / "relayed.mkv", out / "report.json"
-    subprocess.run([*source(size, fps, 10), "-y", str(out / "direct.ts")], check=True)
-    first, last = (f"tcp://127.0.0.1:{free_port()}" for _ in range(2))
-    record = [
-        FFMPEG,
-        "-v",
-        "error",
-        "-nostdin",
-        "-f",
-        "mpegts",
-        "-i",
-        f"{last}?listen=1",
-        "-c",
-        "copy",
-        "-y",
-        str(recording),
-    ]
-    ours = [sys.executable, "-m", "gtasr_video", "upscale", first, last, "--model", model, "--latency", latency]
-    ours += ["--config", "live", "--report", str(report), "--progress", "none"]
-    with (
-        subprocess.Popen(record) as recorder,
-        subprocess.Popen([*source(size, fps, 60 * minutes), f"{first}?listen=1"]),
-    ):
+    recording, report = out / "relayed.ts", out / "report.json"
+    last = round(60 * minutes * fps)
+    with (out / "direct.ts").open("wb") as direct:
+        send(direct, size, fps, lambda number: number < 10 * fps, sound=True)
+    with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as end:
+        sender = threading.Thread(target=send_to_one, args=(first, size, fps, last))
+        recorder = threading.Thread(target=record_one, args=(end, recording))
+        sender.start()
+        recorder.start()
+        urls = [f"tcp://127.0.0.1:{one.getsockname()[1]}" for one in (first, end)]
+        ours = [sys.executable, "-m", "gtasr_video", "upscale", *urls, "--model", model, "--latency", latency]
+        ours += ["--config", "live", "--report", str(report), "--progress", "none", "--scale", str(SCALE)]
         subprocess.run(ours, check=True)
-        recorder.wait(60)
-    (before, _), (after, received) = offsets(out / "direct.ts"), offsets(recording)
+        sender.join()
+        recorder.join()
     facts = json.loads(report.read_text())
-    names = ("frames", "stopgaps", "dropped", "output_dropped", "latency_ms", "changed", "reconnects")
+    line = {"minutes": minutes, "model": model, "size": size, "fps": fps, "sent": last}
+    click.echo(json.dumps(line | arrived(recording, facts, last) | sound_to_picture(out, fps)))
+
+
+def send_to_one(server: socket.socket, size: tuple[int, int], fps: int, last: int) -> None:
+    """Send `last` numbered frames with their sound to the first who connects."""
+    send(server.accept()[0].makefile("wb"), size, fps, lambda number: number < last, sound=True)
+
+
+def record_one(server: socket.socket, path: Path) -> None:
+    """Write what the first who connects sends to `path`, byte by byte as it comes."""
+    with server.accept()[0] as connection, path.open("wb") as file:
+        while data := connection.recv(1 << 16):
+            file.write(data)
+
+
+def arrived(recording: Path, facts: dict[str, Any], sent: int) -> dict[str, Any]:
+    """Return what became of the frames that were sent, by the report and by what was recorded."""
+    names = ("frames", "stopgaps", "overdue", "dropped", "output_dropped", "latency_ms", "changed", "reconnects")
     kept = {name: facts["live"][name] for name in names}
-    unexplained = facts["frames_in"] - facts["frames_dropped"] - kept["output_dropped"] - received
-    line = {"minutes": minutes, "model": model, "size": size, "fps": fps, "sent": round(60 * minutes * fps)}
-    line |= {"frames_in": facts["frames_in"], "frames_out": facts["frames_out"], "received": received, **kept}
+    numbers = [number for number, _ in frames(recording, SCALE)]
+    explained = facts["frames_dropped"] + kept["output_dropped"]
+    return {
+        "frames_in": facts["frames_in"],
+        "frames_out": facts["frames_out"],
+        "received": len(numbers),
+        "unexplained": sent - explained - len(set(numbers)),
+        "out_of_order": sum(later <= before for before, later in itertools.pairwise(numbers)),
+        **kept,
+    }
+
+
+def sound_to_picture(out: Path, fps: int) -> dict[str, Any]:
+    """Return by how much sound moved against the picture between the sender and the recording."""
+    before, after = offsets(out / "direct.ts", fps, 1), offsets(out / "relayed.ts", fps, SCALE)
     change = np.abs(after - np.median(before))
     p50, p95 = np.percentile(change, (50, 95))
-    line |= {"unexplained": unexplained, "flashes": len(after), "av_change_ms_p50": round(float(p50), 1)}
-    line |= {"av_change_ms_p95": round(float(p95), 1), "av_change_ms_max": round(float(change.max()), 1)}
-    click.echo(json.dumps(line))
-
-
-def free_port() -> int:
-    """Return a TCP port that nobody listens at."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    sizes = {"p50": p50, "p95": p95, "max": change.max(), "sent_spread": np.ptp(before)}
+    return {"beeps": len(after), "av_ms": {name: round(float(value), 2) for name, value in sizes.items()}}
 
 
 def read(path: Path, frames: int) -> list[torch.Tensor]:

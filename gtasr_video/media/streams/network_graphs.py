@@ -64,4 +64,5 @@ def sink_graph(url: str, muxer: str, options: dict[str, Any]) -> Any:
     out = ffmpeg.output(
         stream["v:0"], stream["a?"], url, f=muxer, c="copy", max_interleave_delta=1_000_000, flush_packets=1, **options
     )
-    return out.global_args("-progress", "pipe:1", "-stats_period", "0.5")
+    # A hole of ten seconds, given up for a slow receiver, is no clock that jumped: what follows keeps its time.
+    return out.global_args("-progress", "pipe:1", "-stats_period", "0.5", "-dts_delta_threshold", str(_LONG_S))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import socket
 import subprocess
 import threading
@@ -17,6 +19,8 @@ import pytest
 from gtasr_video.errors import OutputError, UsageError
 from gtasr_video.media.encoding import Encoding
 from gtasr_video.media.streams import sender
+from gtasr_video.media.streams.child import Child
+from gtasr_video.media.streams.network_graphs import sink_graph
 from gtasr_video.media.streams.network_outlet import NetworkOutlet
 from gtasr_video.media.streams.pipe_source import FileSource
 from gtasr_video.media.streams.reader import StreamReader
@@ -214,3 +218,25 @@ def test_nobody_there_fails_in_time_and_hides_the_key(clip: Path) -> None:
         receiver("http://127.0.0.1/x", segments=0, overwrite=False)
     with pytest.raises(UsageError, match="neither an address nor"):
         receiver("archive.mkv", segments=0, overwrite=False)
+
+
+def test_what_follows_a_hole_keeps_its_time(tmp_path: Path) -> None:
+    """A receiver that lost half a minute gets what follows at its own time, not right after what it had."""
+    parts = []
+    for begin in (0, 30):
+        part = tmp_path / f"{begin}.ts"
+        picture, tone = "testsrc2=size=64x48:rate=10:duration=1", "sine=duration=1"
+        words = ["-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", tone, "-c:v", "libx264", "-c:a", "aac"]
+        words += ["-output_ts_offset", str(begin), "-muxdelay", "0", str(part)]
+        subprocess.run([peers.program(), "-v", "error", "-nostdin", *words], check=True)
+        parts.append(part.read_bytes())
+    child = Child(sink_graph(f"file:{tmp_path}/got.ts", "mpegts", {}), None, reads=True)
+    with os.fdopen(os.dup(child.fd), "wb") as pipe:
+        pipe.write(b"".join(parts))
+    child.end(grace_s=20)
+    for kind in ("video", "audio"):
+        with av.open(str(tmp_path / "got.ts")) as container:
+            stream = next(one for one in container.streams if one.type == kind)
+            times = [float(p.pts * p.time_base) for p in container.demux(stream) if p.pts is not None]
+        assert 28.5 < max(later - before for before, later in itertools.pairwise(times)) < 30.5
+        assert 30.5 < times[-1] - times[0] < 31.5
