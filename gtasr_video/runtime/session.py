@@ -219,7 +219,8 @@ class Session:
                 if self.account is not None:
                     self.account.written(frame)
                 assert self.first is not None
-                end = Fraction(frame.pts + frame.duration) * self.writer.spec.time_base
+                # In the reader's ticks, as all frames here: a format without times counts in its own.
+                end = (frame.pts + frame.duration) * self.reader.spec.time_base
                 self.monitor.written(float(end - self.first))
                 self._written(frame)
         except Exception as error:

@@ -112,6 +112,7 @@ def test_what_does_not_go_out_is_told_once(
     report = gtasr_video.upscale(channels["fields"], "-", model=Nearest(1), config=config, device="cpu")
     out = capfdbinary.readouterr().out
     assert out.startswith(b"YUV4MPEG2 W96 H480 F25:1 Ip") and out.count(b"FRAME\n") == 25
+    assert report.media_seconds == pytest.approx(1, abs=0.03)
     assert [s["action"] for s in report.output["streams"]] == ["left out"]
     records = dict.fromkeys(caplog.records)  # each once, whoever else listens
     said = [record.getMessage() for record in records if record.levelno >= logging.WARNING]
