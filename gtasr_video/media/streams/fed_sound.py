@@ -16,7 +16,7 @@ from gtasr_video.media.codecs import Container
 from gtasr_video.media.holding import way_into
 from gtasr_video.media.source import Packet, codec_name
 from gtasr_video.media.streams.sound_encoder import AacTrack, SoundEncoder
-from gtasr_video.media.streams.sound_queue import SoundPacket, SoundQueue
+from gtasr_video.media.streams.sound_queue import SoundForm, SoundPacket, SoundQueue
 
 _SILENT_RATE: Final = 48_000
 
@@ -96,7 +96,7 @@ class FedSound:
             target: AudioStream = self._output.add_stream_from_template(stream, opaque=True)
             if stream.language:
                 target.metadata["language"] = stream.language
-            return _Copied(target)
+            return _Copied(stream, target)
         if form.sound == "aac":
             return SoundEncoder(stream, self._output, wish.loudness)
         return _Reencoded(Reencoder(stream, self._output, form.sound))
@@ -147,21 +147,33 @@ class FedSound:
         for number, track in self._tracks.items():
             if isinstance(track, _Copied) and track.repaired:
                 yield f"sound {number}: {track.repaired} timestamps were out of order"
+            if isinstance(track, _Copied) and track.misfits:
+                yield (
+                    f"sound {number}: {track.misfits} packets left out: the source came back with {track.found}, but "
+                    f"{track.form} is what the output began with; --sound aac takes both"
+                )
             if isinstance(track, SoundEncoder) and track.moved > 1:
                 yield f"sound {number} was off its time {track.moved} times, and was moved back"
 
 
 class _Copied:
-    """Packets as they are, on decoding times that increase."""
+    """Packets as they are, on decoding times that increase; what has another form than `source` is left out."""
 
-    def __init__(self, target: AudioStream) -> None:
-        self.repaired = 0
+    def __init__(self, source: AudioStream, target: AudioStream) -> None:
+        self.repaired = self.misfits = 0
         self.offset_s = 0.0
+        self.form = self.found = SoundForm.of(source)
+        self._source: object = source
         self._target = target
         self._last: int | None = None
 
     def convert(self, item: SoundPacket) -> list[Packet]:
         packet = item.packet
+        if packet.stream is not self._source:
+            self._source, self.found = packet.stream, SoundForm.of(packet.stream)
+        if self.found != self.form:
+            self.misfits += 1
+            return []
         if packet.dts is None:
             packet.dts = packet.pts if packet.pts is not None else round(item.time / packet.time_base)
         if packet.pts is None:

@@ -55,18 +55,23 @@ class NetworkOutlet:
         for sender in self._senders:
             sender.queue.put(chunk)
         waited = time.monotonic() - self._began
-        if self._patience_s and waited > self._patience_s and not any(s.was_connected for s in self._senders):
+        if self._patience_s and waited > self._patience_s:
+            self._check_reached(f"for {self._patience_s:g} s")
+
+    def _check_reached(self, when: str) -> None:
+        if not any(sender.was_connected for sender in self._senders):
             reasons = "; ".join(f"{s.name}: {s.reason or 'no answer'}" for s in self._senders)
-            raise OutputError(f"nobody could be reached for {self._patience_s:g} s ({reasons})")
+            raise OutputError(f"nobody could be reached {when} ({reasons})")
 
     def commit(self) -> None:
-        """Send what waits, and end the programs."""
+        """Send what waits, and end the programs. Raises OutputError if nobody was ever reached."""
         if self._parts:  # the muxer holds a packet or two until it is closed
             self.sent(self._last, key=False, pictures=0)
         for sender in self._senders:
             sender.queue.end()
         for sender in self._senders:
             sender.finish()
+        self._check_reached("before the stream ended")
 
     def discard(self) -> None:
         """End the programs now."""

@@ -112,6 +112,7 @@ class Sender:
             log.warning("%s: %s", self.name, self.reason)
         watch.read()
         self.connected = self.connected or watch.moves
+        self.was_connected = self.was_connected or watch.moves
 
     def finish(self) -> None:
         """Send what waits, and end; takes no longer than a receiver that stands still deserves."""

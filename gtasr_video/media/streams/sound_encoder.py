@@ -103,7 +103,6 @@ class SoundEncoder:
         self.track = AacTrack(output, rate, 1 if context.channels == 1 else 2)
         self.offset_s = self.worst_s = 0.0
         self.moved = self.damaged = 0
-        self._decoder: Any = context
         self._loudness = loudness
         self._format: tuple[int, str] | None = None
         self._placed = 0
@@ -112,8 +111,10 @@ class SoundEncoder:
 
     def convert(self, item: SoundPacket) -> Iterator[Packet]:
         """Yield what is ready after one packet."""
+        # By its own stream: one that was had again may come in another codec.
+        stream: Any = item.packet.stream
         try:
-            frames = self._decoder.decode(item.packet)
+            frames = stream.codec_context.decode(item.packet)
         except av.FFmpegError:
             self.damaged += 1
             return

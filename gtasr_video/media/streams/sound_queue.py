@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from av.audio.stream import AudioStream
 
-from gtasr_video.media.source import Packet
+from gtasr_video.media.source import Packet, codec_name
 
 # A live source sends its sound beside the picture, so that far less than this is on its way. The bound is for sources
 # that do not: to wait would stop the picture that the other end waits for.
@@ -17,11 +17,31 @@ _MOST_BYTES: Final = 64 << 20
 
 
 class SoundPacket(NamedTuple):
-    """A packet of the sound track `track` (its position among `SoundQueue.tracks`), due at `time` in seconds."""
+    """A packet of the sound track `track` (its position among `SoundQueue.tracks`), due at `time` in seconds.
+
+    Its own ``packet.stream`` tells what it is: after a reconnect that may be something else than the track was.
+    """
 
     track: int
     time: Fraction
     packet: Packet
+
+
+class SoundForm(NamedTuple):
+    """What an output that copies sound has promised its readers for good."""
+
+    codec: str
+    rate: int
+    channels: int
+
+    @classmethod
+    def of(cls, stream: AudioStream) -> SoundForm:
+        """Return the form of `stream`."""
+        context = stream.codec_context
+        return cls(codec_name(stream), context.sample_rate, context.channels)
+
+    def __str__(self) -> str:
+        return f"{self.codec} at {self.rate} Hz, {self.channels} channels"
 
 
 class SoundQueue:

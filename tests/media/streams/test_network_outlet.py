@@ -214,6 +214,8 @@ def test_nobody_there_fails_in_time_and_hides_the_key(clip: Path) -> None:
     with pytest.raises(OutputError, match=r"nobody could be reached .*/app/\*\*\*: .*refused") as caught:
         send(clip, f"rtmp://127.0.0.1:{peers.free_port()}/app/secret", paced=True, patience_s=1.0)
     assert "secret" not in str(caught.value)
+    with pytest.raises(OutputError, match=r"nobody could be reached before the stream ended .*refused"):
+        send(clip, f"rtmp://127.0.0.1:{peers.free_port()}/app/secret")
     with pytest.raises(UsageError, match="nothing can be sent to http://"):
         receiver("http://127.0.0.1/x", segments=0, overwrite=False)
     with pytest.raises(UsageError, match="neither an address nor"):

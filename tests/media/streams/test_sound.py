@@ -12,6 +12,9 @@ import numpy as np
 import pytest
 import torch
 
+from gtasr_video.media.streams.byteflow import FileFlow
+from gtasr_video.media.streams.clock import StreamClock
+from gtasr_video.media.streams.connection import Connection
 from gtasr_video.media.streams.fed_sound import SoundWish
 from gtasr_video.media.streams.outlets import FileOutlet
 from gtasr_video.media.streams.pipe_source import FileSource
@@ -138,8 +141,8 @@ def test_loudness(tone: Path) -> None:
     assert all(abs(time - round(time)) < 0.04 for time in clicks(quieter / max(abs(quieter))))
 
 
-def write(source: Path, to: Path, wish: SoundWish) -> StreamWriter:
-    with StreamReader(FileSource(source)) as reader:
+def write(source: Path | FileSource, to: Path, wish: SoundWish) -> StreamWriter:
+    with StreamReader(source if isinstance(source, FileSource) else FileSource(source)) as reader:
         outlet = FileOutlet(to, overwrite=False)
         with StreamWriter(outlet, reader.spec, sound=reader.sound, wish=wish) as writer:
             for frame in reader:
@@ -172,6 +175,38 @@ def test_what_is_wished_for_is_done(tmp_path: Path) -> None:
         assert [stream["action"] for stream in writer.facts()["streams"]] == expected
         carried = [one for one in expected if one != "left out"]
         assert len(clips.sound_of(tmp_path / f"{number}.mkv")) == len(carried)
+
+
+class HadAgain(FileSource):
+    """A stream that breaks off, and is another file when it is had again."""
+
+    def __init__(self, first: Path, second: Path) -> None:
+        super().__init__(first)
+        self._second: Path | None = second
+        self.clock = StreamClock(anew=True, ahead=None)
+
+    def again(self) -> Connection | None:
+        path, self._second = self._second, None
+        return None if path is None else Connection(FileFlow(path), self.name)
+
+
+def seconds_of_sound(path: Path) -> float:
+    with av.open(str(path)) as container:
+        return sum(frame.samples / frame.sample_rate for frame in container.decode(audio=0))
+
+
+@pytest.mark.parametrize("sound", [clips.Sound("libmp3lame"), clips.Sound(rate=44_100), clips.Sound(layout="mono")])
+def test_sound_that_comes_back_in_another_form_spoils_nothing(sound: clips.Sound, tmp_path: Path) -> None:
+    first = clips.make_clip(tmp_path / "first.ts", frames=50, sound=[clips.Sound()])
+    second = clips.make_clip(tmp_path / "second.ts", frames=50, sound=[sound])
+    same = write(HadAgain(first, first), tmp_path / "same.mkv", SoundWish())
+    assert not list(same.warnings()) and seconds_of_sound(tmp_path / "same.mkv") > 3.9
+    copied = write(HadAgain(first, second), tmp_path / "copied.mkv", SoundWish())
+    assert any("packets left out" in line and "--sound aac takes both" in line for line in copied.warnings())
+    assert 1.9 < seconds_of_sound(tmp_path / "copied.mkv") < 2.2
+    anew = write(HadAgain(first, second), tmp_path / "anew.mkv", SoundWish(anew=True))
+    assert not any("left out" in line for line in anew.warnings())
+    assert 3.8 < seconds_of_sound(tmp_path / "anew.mkv") < 4.2
 
 
 def test_sound_goes_on_while_the_picture_stands_still(tone: Path, tmp_path: Path) -> None:
