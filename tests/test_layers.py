@@ -28,13 +28,21 @@ LAYERS = {
     "ops": 1,
     "frames": 0,
     "errors": 0,
+    "audit": 0,
     "device": 0,
     "config": 0,
     "pages": 0,
     "weights": 0,
 }
 # A folder may use itself; these may also use another of their own layer. Evaluation runs what it measures.
-BESIDE = {("frames", "errors"), ("device", "errors"), ("config", "errors"), ("evaluation", "runtime"), ("batch", "api")}
+BESIDE = {
+    ("frames", "errors"),
+    ("device", "errors"),
+    ("config", "errors"),
+    ("audit", "errors"),
+    ("evaluation", "runtime"),
+    ("batch", "api"),
+}
 
 
 def modules() -> list[Path]:

@@ -10,8 +10,8 @@ from typing import Literal
 from gtasr_video.api.config import UpscaleConfig
 from gtasr_video.api.request import Request, upscale_file
 from gtasr_video.api.times import Seconds, parse_seconds, window_of
+from gtasr_video.audit import Audit
 from gtasr_video.errors import UsageError
-from gtasr_video.media.audit import Audit
 from gtasr_video.media.verify import verify as compare_files
 from gtasr_video.models import VideoModel
 from gtasr_video.runtime.pictures import PictureJob, concerns_pictures, upscale_pictures

@@ -5,47 +5,20 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
 
 import av
 
-from gtasr_video.errors import OutputError
+from gtasr_video.audit import Audit
 from gtasr_video.media.source import Packet, open_input, packets_of
 
 # No codec here shows a picture more than this many places before or after it is decoded.
 _REORDERING: Final = 64
 # Sound packets that a player is told to skip, at either end, may not come out of the demuxer.
 _SKIPPED: Final = 3
-
-
-class AuditError(OutputError):
-    """An output is not what it should be; it is kept as ``NAME.suspect.EXT``."""
-
-
-@dataclass(slots=True)
-class Audit:
-    """What was compared, and what was found wrong.
-
-    facts    plain JSON values, such as how many frames there are
-    faults   one line for each thing that is wrong; none: the output is as it should be
-    notes    what is different and may be so
-    """
-
-    facts: dict[str, Any] = field(default_factory=dict)
-    faults: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def passed(self) -> bool:
-        """Whether nothing is wrong."""
-        return not self.faults
-
-    def to_json(self) -> dict[str, Any]:
-        """Return everything as plain values."""
-        return {"passed": self.passed, **self.facts, "faults": list(self.faults), "notes": list(self.notes)}
 
 
 class TimesMatch:

@@ -10,8 +10,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
 
+from gtasr_video.audit import Audit
 from gtasr_video.media import labels
-from gtasr_video.media.audit import Audit, TimesMatch
+from gtasr_video.media.audit import TimesMatch
 from gtasr_video.media.probing import probe
 from gtasr_video.media.reader import Reader
 from gtasr_video.media.source import open_input, packets_of

@@ -15,10 +15,10 @@ import av
 from av.container import OutputContainer
 from av.stream import Stream
 
+from gtasr_video.audit import Audit, AuditError
 from gtasr_video.errors import GTASRVideoError, OutputError, UsageError
 from gtasr_video.frames import Frame, VideoSpec
 from gtasr_video.media import tags
-from gtasr_video.media.audit import Audit, AuditError
 from gtasr_video.media.blocks import WriterBlock
 from gtasr_video.media.encoding import Encoding, Plan, plan
 from gtasr_video.media.hdr import encoder_options, no_base

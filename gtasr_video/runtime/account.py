@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from pathlib import Path
 
+from gtasr_video.audit import Audit, AuditError
 from gtasr_video.frames import Frame, VideoSpec
-from gtasr_video.media.audit import Audit, AuditError
 from gtasr_video.ops.brightness import brightness, has_lost_its_picture
 from gtasr_video.runtime.report import Report
 

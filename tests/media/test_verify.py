@@ -13,8 +13,9 @@ import pytest
 import torch
 
 import gtasr_video
+from gtasr_video.audit import AuditError
 from gtasr_video.media import Encoding, Reader, Writer
-from gtasr_video.media.audit import AuditError, Expected, audit_file
+from gtasr_video.media.audit import Expected, audit_file
 from gtasr_video.media.writer import Writer as JoinedBy
 from gtasr_video.runtime.report import Report
 from tests import fakes

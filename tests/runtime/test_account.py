@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 import gtasr_video
+from gtasr_video.audit import AuditError
 from gtasr_video.frames import ColorSpec, Frame, PixelLayout, VideoSpec
-from gtasr_video.media.audit import AuditError
 from gtasr_video.media.streams.config import StreamConfig
 from gtasr_video.models.facts import State
 from gtasr_video.ops.brightness import brightness

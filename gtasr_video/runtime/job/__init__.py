@@ -17,9 +17,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from gtasr_video.audit import Audit, AuditError
 from gtasr_video.errors import InputError, OutputError
 from gtasr_video.media import Reader, Writer
-from gtasr_video.media.audit import Audit, AuditError, Expected, audit_file
+from gtasr_video.media.audit import Expected, audit_file
 from gtasr_video.media.durable import NO_SPACE, Space
 from gtasr_video.media.encoding import Plan
 from gtasr_video.media.segments import join
