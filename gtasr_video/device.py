@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import resource
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -118,7 +117,7 @@ def release_memory(device: torch.device) -> None:
         torch.cuda.empty_cache()
         return
     # glibc keeps freed tensors of up to 32 MiB in its heap, where what is left is in pieces.
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
 

@@ -55,6 +55,8 @@ class Reencoder:
             yield from self.stream.encode(None)
 
     def _decode(self, packet: av.Packet[Any] | None) -> list[av.AudioFrame]:
+        if packet is not None:  # a stream that was had again may come in another codec
+            self._source = packet.stream
         try:
             return self._source.decode(packet)
         except av.FFmpegError:

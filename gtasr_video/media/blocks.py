@@ -6,11 +6,9 @@ from types import TracebackType
 from typing import Self
 
 
-class ReaderBlock:
-    """A reader that the end of its ``with`` block closes."""
-
-    def close(self) -> None:
-        """Release the source; calling it again does nothing."""
+class _Block:
+    def _leave(self, *, failed: bool) -> None:
+        """Called at the end of the ``with`` block, which an exception ends if it `failed`."""
         raise NotImplementedError
 
     def __enter__(self) -> Self:
@@ -19,10 +17,21 @@ class ReaderBlock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._leave(failed=kind is not None)
+
+
+class ReaderBlock(_Block):
+    """A reader that the end of its ``with`` block closes."""
+
+    def close(self) -> None:
+        """Release the source; calling it again does nothing."""
+        raise NotImplementedError
+
+    def _leave(self, *, failed: bool) -> None:
         self.close()
 
 
-class WriterBlock:
+class WriterBlock(_Block):
     """A writer that the end of its ``with`` block finishes, or aborts if an exception ends it."""
 
     def finish(self) -> None:
@@ -33,13 +42,8 @@ class WriterBlock:
         """Throw the output away; does nothing after `finish` or another `abort`, and never raises."""
         raise NotImplementedError
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.finish()
-        else:
+    def _leave(self, *, failed: bool) -> None:
+        if failed:
             self.abort()
+        else:
+            self.finish()

@@ -9,6 +9,7 @@ from typing import Any
 
 from gtasr_video.errors import UsageError
 from gtasr_video.media import Encoding, Reader, Writer
+from gtasr_video.media.codecs import ANIMATIONS, CONTAINERS
 from gtasr_video.media.left_out import NOTHING, LeftOut, all_but
 from gtasr_video.media.sequence import USUAL_RATE, PictureWriter, SequenceReader, check_rate, is_pattern
 from gtasr_video.media.stills import FORMS, NO_LABELS, Labels
@@ -21,7 +22,7 @@ from gtasr_video.runtime.upscaler import Upscaler
 
 log = logging.getLogger("gtasr_video")
 
-_ANIMATIONS = (".gif", ".webp")
+_ANIMATIONS = tuple(suffix for suffix, form in CONTAINERS.items() if form.muxer in ANIMATIONS)
 _STILLS = {*FORMS, ".avif", ".ppm", ".pgm", ".jxl", ".qoi", ".dpx"}
 
 

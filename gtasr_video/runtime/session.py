@@ -78,14 +78,15 @@ def run(
     threads have ended by then; the writer is left for its ``with`` block to throw away.
     """
     queues = Channel[Any](queue, name="staged"), Channel[Any](queue, name="pending")
-    return Session(reader, upscaler, writer, monitor or Monitor(), *queues).run()
+    account = Account(reader.spec, writer.spec)
+    return Session(reader, upscaler, writer, monitor or Monitor(), *queues, account).run()
 
 
 class Session:
     """One run, from `run` to its report.
 
     work      what makes the frames, by default the upscaler itself
-    account   of the frames that pass, for the audit; None where another makes it
+    account   notes the frames that pass, for the audit; None where another makes it
     """
 
     def __init__(
@@ -96,10 +97,11 @@ class Session:
         monitor: Monitor,
         staged: Channel[Any],
         pending: Channel[Any],
+        account: Account | None = None,
     ) -> None:
         self.reader, self.upscaler, self.writer, self.monitor = reader, upscaler, writer, monitor
         self.work: Work = upscaler
-        self.account: Account | None = Account(reader.spec, writer.spec)
+        self.account = account
         self.made = 0
         self.stages = Stages()
         self.scope = Scope()

@@ -166,7 +166,6 @@ class _Run:
         queues = Channel[Any](QUEUE, name="staged"), Channel[Any](QUEUE, name="pending")
         session = Session(source, job.upscaler, writer, monitor, *queues)
         session.work = writer
-        session.account = None  # the finished file is looked at instead
         session.scope.own(self._space)
         if journal.is_complete:
             return session.report()

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from gtasr_video.frames import Frame, FrameReader, FrameWriter, Stoppable, VideoSpec
+from gtasr_video.runtime.account import Account
 from gtasr_video.runtime.channels import Channel
 from gtasr_video.runtime.lanes import Lane, open_lane
 from gtasr_video.runtime.live.config import Late
@@ -74,7 +75,8 @@ class LiveSession(Session):
             depth = queue_for(reader.spec, budget_s)
             staged = Channel[Any](depth, name="staged", when_full="drop_oldest", on_drop=self._lose)
             pending = Channel[Any](PENDING, name="pending")
-        super().__init__(reader, upscalers[0], writer, monitor, staged, pending)
+        account = Account(reader.spec, writer.spec)
+        super().__init__(reader, upscalers[0], writer, monitor, staged, pending, account)
         self.traffic = Traffic(time.monotonic, budget_s or math.inf)
         self.ladder: Ladder | None = None
         if budget_s is not None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ from gtasr_video.media.streams.config import StreamConfig
 from gtasr_video.media.streams.pipe_source import PipeSource
 from gtasr_video.media.streams.reader import StreamReader
 from tests.fakes import Nearest
-from tests.media.streams.test_pipes import FRAME, Drain, fed, relay
+from tests.media.streams.test_pipes import FRAME, answered, fed
 from tests.media.test_deinterlace import moving
 from tests.media.test_streams import ffmpeg
 
@@ -84,21 +82,9 @@ def test_a_channel_that_changes_to_fields_is_noticed(channels: dict[str, Path]) 
 
 
 def test_fields_wait_for_one_frame_more_and_no_longer() -> None:
-    source, sink = os.pipe()
-    drain = Drain()
     header = b"YUV4MPEG2 W64 H48 F25:1 It A1:1 C420mpeg2\n"
     parts = [b"FRAME\n" + bytes([16 + 20 * number]) * FRAME for number in range(6)]
-    thread = threading.Thread(target=relay, args=(source, drain.fd))
-    os.write(sink, header + b"".join(parts[:3]))
-    thread.start()
-    try:
-        assert drain.got(4 * FRAME)
-    finally:
-        os.write(sink, b"".join(parts[3:]))
-        os.close(sink)
-        thread.join()
-        out = drain.end()
-        os.close(source)
+    out = answered(header + b"".join(parts[:3]), b"".join(parts[3:]), 4 * FRAME)
     assert out.count(b"FRAME\n") == 6
 
 

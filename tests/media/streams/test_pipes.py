@@ -90,6 +90,24 @@ def relay(source: int, sink: int, config: StreamConfig | None = None, scale: int
             return run(reader, upscaler, writer)
 
 
+def answered(before: bytes, after: bytes, answer: int, config: StreamConfig | None = None) -> bytes:
+    """Send `before`, and `after` only once `answer` bytes have come back; return all that comes."""
+    source, sink = os.pipe()
+    drain = Drain()
+    thread = threading.Thread(target=relay, args=(source, drain.fd, config))
+    os.write(sink, before)
+    thread.start()
+    try:
+        assert drain.got(answer)
+    finally:
+        os.write(sink, after)
+        os.close(sink)
+        thread.join()
+        out = drain.end()
+        os.close(source)
+    return out
+
+
 def through(data: bytes, config: StreamConfig | None = None) -> tuple[bytes, Any]:
     drain = Drain()
     with fed(data) as source:
@@ -165,19 +183,7 @@ def test_the_first_frame_leaves_before_the_third_comes(form: str) -> None:
     """No stage waits for more than it needs: the sender sends two frames, and nothing more until one came back."""
     config = RAW if form == "rawvideo" else StreamConfig()
     header, parts = _in_parts(form)
-    source, sink = os.pipe()
-    drain = Drain()
-    thread = threading.Thread(target=relay, args=(source, drain.fd, config))
-    os.write(sink, header + parts[0] + parts[1])
-    thread.start()
-    try:
-        assert drain.got(4 * FRAME)
-    finally:
-        os.write(sink, b"".join(parts[2:]))
-        os.close(sink)
-        thread.join()
-        out = drain.end()
-        os.close(source)
+    out = answered(header + parts[0] + parts[1], b"".join(parts[2:]), 4 * FRAME, config)
     assert len(out) >= 4 * 4 * FRAME
 
 
