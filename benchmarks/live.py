@@ -219,7 +219,7 @@ def after_gap(model: VideoModel, truth: list[torch.Tensor], gap: int, reference:
     if reference == "none":
         state = fresh
     elif reference == "bicubic":
-        zero = {"output": torch.zeros_like(state.output), "features": torch.zeros_like(state.features)}
+        zero = {"detail": torch.zeros_like(state.detail), "features": torch.zeros_like(state.features)}
         state = state._replace(frame=small[begin + gap - 1], **zero)
     for k in range(begin + gap, begin + gap + 4):
         y, state = model.step(small[k], state)

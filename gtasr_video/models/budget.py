@@ -53,7 +53,7 @@ def tier_facts(name: str) -> TierFacts:
 def macs_per_pixel(architecture: Architecture, scale: int) -> int:
     """Return the multiply-accumulates of one folded step per LR pixel: convolutions as run, plus the fixed rest.
 
-    The rest is 16 taps of bicubic and 4 of the moved output for each output value, and the differences, products and
+    The rest is 16 taps of bicubic and 4 of the moved detail for each pixel, and the differences, products and
     box sums of the motion search, an operation counted as a multiply-accumulate.
     """
     side = 8 * architecture.multiple_of
@@ -72,5 +72,5 @@ def macs_per_pixel(architecture: Architecture, scale: int) -> int:
     motion = shifts * 10 // COARSE**2 + 9 // 4 + 9 + 6 + 6 * 9 // architecture.cell**2
     # Two rounds of fractions: gradients, five products, five box sums of 5 x 5 a cell, and a bilinear warp.
     motion += 2 * (12 + 5 + 5 * 25 // architecture.cell**2 + 4)
-    moved = 4 * 3 * scale**2
+    moved = 4 * scale**2
     return convolutions + bicubic + motion + moved

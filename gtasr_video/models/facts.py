@@ -30,7 +30,8 @@ class ModelFacts:
 class State(NamedTuple):
     """What a network remembers from one frame to the next; tensors only, so that it can be saved or captured.
 
-    output     (B, 3 (c s)^2, H/c, W/c) previous residual over bicubic, pixel-unshuffled (c: cell, s: scale)
+    detail     (B, (c s)^2, H/c, W/c) luma of the previous residual over bicubic, pixel-unshuffled (c: cell, s: scale):
+               what the LR frame lacks is fine detail, and that of colour no video holds at full size
     features   (B, C, H/c, W/c) last trunk features of the previous frame
     frame      (B, 3, H, W) previous LR frame in [-1, 1]
     noise      (B, 3 s^2, H, W) previous unit Gaussian noise, pixel-unshuffled, for each step of inference; no channels
@@ -40,7 +41,7 @@ class State(NamedTuple):
     inner      states of the networks that one is made of, where it is made of several
     """
 
-    output: Tensor
+    detail: Tensor
     features: Tensor
     frame: Tensor
     noise: Tensor

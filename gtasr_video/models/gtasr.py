@@ -28,9 +28,11 @@ from gtasr_video.models.temporal import (
     fresh_noise,
     move_features,
     move_picture,
+    no_reference,
     transport_noise,
 )
 from gtasr_video.models.trunk import Trunk, trunk_reach
+from gtasr_video.ops.edges import LUMA
 from gtasr_video.ops.resize import enlarge
 
 
@@ -94,10 +96,11 @@ class ScaleAdapter(nn.Module):
     def __init__(self, architecture: Architecture, scale: int) -> None:
         super().__init__()
         width, cell = architecture.widths[0], architecture.cell
-        pixels = 3 * (cell * scale) ** 2
+        detail = (cell * scale) ** 2
+        pixels = 3 * detail
         self.frame = conv(3 * cell**2, width)
         self.state = conv(pixels, width, 1)
-        self.reference = conv(pixels + width + 1, width, 1)
+        self.reference = conv(detail + width + 1, width, 1)
         self.head = conv(width, pixels, 1)
         self.maps = GuideMaps(architecture.guide, cell * scale)
         # Born as bicubic, and without memory: head and reference add nothing until they have learned something.
@@ -116,17 +119,17 @@ class Recall(nn.Module):
     def __init__(self, reference: nn.Conv2d, width: int) -> None:
         super().__init__()
         assert reference.bias is not None
-        picture, features, confidence = torch.split(
+        detail, features, confidence = torch.split(
             reference.weight, [reference.in_channels - width - 1, width, 1], dim=1
         )
-        self.picture, self.features = (_without_bias(part) for part in (picture, features))
+        self.detail, self.features = (_without_bias(part) for part in (detail, features))
         self.confidence = nn.Parameter(confidence[None, :, 0].clone())
         self.bias = nn.Parameter(reference.bias.view(1, -1, 1, 1).clone())
         self.requires_grad_(False)
 
-    def forward(self, picture: Tensor, features: Tensor, confidence: Tensor) -> Tensor:
+    def forward(self, detail: Tensor, features: Tensor, confidence: Tensor) -> Tensor:
         """Return what is recalled, as features (B, C, h, w)."""
-        recalled: Tensor = self.picture(picture) + self.features(features) + self.confidence
+        recalled: Tensor = self.detail(detail) + self.features(features) + self.confidence
         return recalled * confidence + self.bias
 
 
@@ -213,7 +216,7 @@ class GTASRVideo(nn.Module):
             return torch.zeros(batch, channels, *size, dtype=dtype, device=weight.device)
 
         return State(
-            output=zeros(3 * (a.cell * self.scale) ** 2, cells, weight.dtype),
+            detail=zeros((a.cell * self.scale) ** 2, cells, weight.dtype),
             features=zeros(a.widths[0], cells, weight.dtype),
             frame=zeros(3, (height, width)),
             noise=zeros(3 * self.scale**2 * self.steps if noisy else 0, (height, width)),
@@ -221,28 +224,36 @@ class GTASRVideo(nn.Module):
             age=torch.zeros(batch, dtype=torch.int64, device=weight.device),
         )
 
-    def observe(self, x: Tensor, state: State, reference: Reference | None = None, *, enlarged: bool = True) -> Context:
+    def observe(
+        self, x: Tensor, state: State | None, reference: Reference | None = None, *, enlarged: bool = True
+    ) -> Context:
         """Compute what is known of frame x (B, 3, H, W) before any point of the path is looked at.
 
-        `reference` is given where `x` is a part of a larger frame, on whose whole it was found. `enlarged` False
-        leaves `yup` empty, where nobody will look at it.
+        `state` None says that nothing comes before x, in less time than a state that says so. `reference` is given
+        where `x` is a part of a larger frame, on whose whole it was found. `enlarged` False leaves `yup` empty, where
+        nobody will look at it.
         """
         cell, dtype = self.architecture.cell, self.dtype
         cells = F.pixel_unshuffle(x, cell).to(dtype)
         guide = self.guide(cells)
-        reference = reference or find_reference(x, state.frame, state.age, cell)
-        confidence = reference.confidence.to(dtype)
-        output = move_picture(state.output.to(dtype), reference.motion, cell, self.scale)
-        inner = move_features(state.features.to(dtype), reference.motion, cell)
-        features = self.adapter.frame(cells) + self.join_guide(guide) + self._recall(output, inner, confidence)
+        if state is None:
+            assert self.adapter.reference.bias is not None
+            reference, recalled = no_reference(x, cell), self.adapter.reference.bias.view(1, -1, 1, 1)
+        else:
+            reference = reference or find_reference(x, state.frame, state.age, cell)
+            confidence = reference.confidence.to(dtype)
+            detail = move_picture(state.detail.to(dtype), reference.motion, cell, self.scale)
+            inner = move_features(state.features.to(dtype), reference.motion, cell)
+            recalled = self._recall(detail, inner, confidence)
+        features = self.adapter.frame(cells) + self.join_guide(guide) + recalled
         yup = enlarge(x, self.scale) if enlarged else x.new_zeros(0)
         return Context(yup, features, guide, reference)
 
-    def _recall(self, output: Tensor, inner: Tensor, confidence: Tensor) -> Tensor:
+    def _recall(self, detail: Tensor, inner: Tensor, confidence: Tensor) -> Tensor:
         if self.recalls:
-            recalled: Tensor = self.recalls[f"x{self.scale}"](output, inner, confidence)
+            recalled: Tensor = self.recalls[f"x{self.scale}"](detail, inner, confidence)
         else:
-            moved = torch.cat([output, inner], dim=1) * confidence
+            moved = torch.cat([detail, inner], dim=1) * confidence
             recalled = self.adapter.reference(torch.cat([moved, confidence], dim=1))
         return recalled
 
@@ -312,10 +323,16 @@ class GTASRVideo(nn.Module):
             fresh,
         )
 
-    def advance(self, x: Tensor, state: State, context: Context, output: Tensor, features: Tensor) -> State:
+    def advance(self, x: Tensor, state: State, context: Context, residual: Tensor, features: Tensor) -> State:
         """Return the state after frame x, given what `predict` returned for it; the noise is as in `state`."""
         age = torch.where(context.reference.valid, state.age, torch.zeros_like(state.age)) + 1
-        return State(output, features, x, state.noise, state.drift, age)
+        detail = self.read_residual(residual, features, self._luma(residual)).to(residual.dtype)
+        return State(detail, features, x, state.noise, state.drift, age)
+
+    def _luma(self, like: Tensor) -> Tensor:
+        """Return ((c s)^2, 3 (c s)^2) float32: the luma of a picture in cells."""
+        pixels = torch.eye((self.architecture.cell * self.scale) ** 2, device=like.device)
+        return torch.cat([weight * pixels for weight in LUMA], dim=1)
 
     def step(self, x: Tensor, state: State, *, seed: int = 0) -> tuple[Tensor, State]:
         """Upscale one frame: float32 x (B, 3, H, W) in [-1, 1] -> float32 (B, 3, s H, s W), and the next state.
@@ -334,15 +351,16 @@ class GTASRVideo(nn.Module):
         following = self.advance(x, state._replace(noise=noise, drift=drift), context, residual, features)
         return residual, following
 
-    def read_residual(self, following: State, matrix: Tensor) -> Tensor:
-        """Return `matrix` (K, 3 (c s)^2) times the residual of the step that `following` comes after, float32.
+    def read_residual(self, residual: Tensor, features: Tensor, matrix: Tensor) -> Tensor:
+        """Return `matrix` (K, 3 (c s)^2) times `residual`, float32, given the trunk `features` it was made from.
 
-        Where that is the head's alone it is not looked at: `matrix` and the head are one smaller convolution.
+        On a CPU, where it is the head's alone, it is not looked at: `matrix` and the head are one smaller convolution.
         """
-        if self.steps > 1 or self.noise_scale > 0 or self.folded_gate is None:
-            return F.conv2d(following.output.float(), matrix[..., None, None])
+        is_heads = self.steps == 1 and self.noise_scale == 0 and self.folded_gate is not None
+        if not is_heads or residual.device.type != "cpu":
+            return F.conv2d(residual.float(), matrix[..., None, None])
         gain = _gain(torch.ones(1, device=matrix.device), matrix).item()
-        return read_through(self.adapter.head, following.features, gain * matrix)
+        return read_through(self.adapter.head, features, gain * matrix)
 
     def descend(self, context: Context, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Evaluate the function at each of `steps` points of the path, each time from what came before.

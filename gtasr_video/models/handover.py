@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from torch.nn import functional as F
-
 from gtasr_video.models.facts import State, VideoModel
 from gtasr_video.models.gtasr import GTASRVideo
 
@@ -11,8 +9,8 @@ from gtasr_video.models.gtasr import GTASRVideo
 def hand_over(state: State, before: VideoModel, after: VideoModel) -> State | None:
     """Return what `after` can take over of the `state` that `before` left; None if it has to begin anew.
 
-    The last frame and the last output stay the reference. Features mean nothing to another network and begin at zero.
-    Noise is kept where both carry as much of it.
+    The last frame and the detail of the last output stay the reference. Features mean nothing to another network and
+    begin at zero. Noise is kept where both carry as much of it.
     """
     if not (isinstance(before, GTASRVideo) and isinstance(after, GTASRVideo)) or before.scale != after.scale:
         return None
@@ -22,6 +20,6 @@ def hand_over(state: State, before: VideoModel, after: VideoModel) -> State | No
     fresh = after.initial(state.age.shape[0], height, width)
     if state.noise.shape != fresh.noise.shape:
         return None
-    picture = before.to_picture(state.output)
-    output = F.pixel_unshuffle(picture, after.architecture.cell * after.scale).to(fresh.output)
-    return State(output, fresh.features, state.frame, state.noise, state.drift, state.age)
+    picture = before.to_picture(state.detail)
+    detail = after.to_cells(picture).to(fresh.detail)
+    return State(detail, fresh.features, state.frame, state.noise, state.drift, state.age)

@@ -42,9 +42,8 @@ def derive_adapter(model: GTASRVideo, source: int, target: int) -> None:
     new.frame.load_state_dict(old.frame.state_dict())
     new.state.weight.copy_(_reading(old.state.weight, up))
     _copy_bias(old.state.bias, new.state.bias)
-    width = old.reference.weight.shape[1] - old.state.weight.shape[1]
-    pixels, others = old.reference.weight[:, :-width], old.reference.weight[:, -width:]
-    new.reference.weight.copy_(torch.cat([_reading(pixels, up), others], dim=1))
+    detail, others = old.reference.weight[:, : len(up)], old.reference.weight[:, len(up) :]
+    new.reference.weight.copy_(torch.cat([_reading(detail, up), others], dim=1))
     _copy_bias(old.reference.bias, new.reference.bias)
     for before, after in ((old.head, new.head), (old.maps.maps, new.maps.maps)):
         after.weight.copy_(_writing(before.weight, down))

@@ -12,6 +12,7 @@ from gtasr_video.models.flow import Motion, block_motion, gather_pixels, source_
 from gtasr_video.ops.edges import luma
 from gtasr_video.ops.kernels import usable
 from gtasr_video.ops.noise import keyed_gaussian
+from gtasr_video.ops.resize import enlarge_bilinear
 from gtasr_video.ops.warp import warp
 
 # Motion-compensated luma error, in [-1, 1] units, at which confidence has fallen to 1/e; compression noise at CRF 28
@@ -37,6 +38,14 @@ class Reference(NamedTuple):
     motion: Motion
     confidence: Tensor
     valid: Tensor
+
+
+def no_reference(frame: Tensor, cell: int) -> Reference:
+    """Return what `find_reference` does for a frame (B, 3, H, W) that nothing comes before: nothing to refer to."""
+    b, _, height, width = frame.shape
+    flow = frame.new_zeros(b, 2, height // cell, width // cell)
+    nothing = flow[:, :1]
+    return Reference(Motion(flow.long(), nothing, flow, nothing), nothing, frame.new_zeros(b, dtype=torch.bool))
 
 
 @torch.no_grad()
@@ -82,7 +91,7 @@ def move_picture(cells: Tensor, motion: Motion, cell: int, scale: int) -> Tensor
     it arrives out of phase and foretells the next frame no better than a picture that was not moved at all.
     """
     size = cell * scale
-    flow = scale * F.interpolate(motion.flow, scale_factor=size, mode="bilinear", align_corners=False)
+    flow = enlarge_bilinear(scale * motion.flow, size)
     return F.pixel_unshuffle(warp(F.pixel_shuffle(cells, size), flow), size)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -19,3 +20,26 @@ def bicubic(x: Tensor, size: tuple[int, int]) -> Tensor:
 def enlarge(x: Tensor, scale: int) -> Tensor:
     """Return the bicubic enlargement of (B, C, H, W) by the integer `scale` (1 returns `x` itself)."""
     return x if scale == 1 else bicubic(x, (x.shape[-2] * scale, x.shape[-1] * scale))
+
+
+def enlarge_bilinear(x: Tensor, factor: int) -> Tensor:
+    """Return `x` (B, C, H, W) enlarged by `factor` bilinearly, the sides continued by their outermost pixels.
+
+    As ``F.interpolate(x, scale_factor=factor, mode="bilinear")`` to rounding, from sums of whole rows and columns:
+    OpenVINO interpolates a quarter as fast.
+    """
+    return _lines_enlarged(_lines_enlarged(x, factor, 2), factor, 3)
+
+
+def _lines_enlarged(x: Tensor, factor: int, dim: int) -> Tensor:
+    """Enlarge along `dim`, 2 or 3: each pixel becomes `factor` weighted sums of itself and its neighbours."""
+    at = (torch.arange(factor, device=x.device, dtype=x.dtype) + 0.5) / factor - 0.5
+    before, after = (-at).clamp(min=0), at.clamp(min=0)
+    size = x.shape[dim]
+    first, last = x.narrow(dim, 0, 1), x.narrow(dim, size - 1, 1)
+    left = torch.cat((first, x.narrow(dim, 0, size - 1)), dim=dim).unsqueeze(dim + 1)
+    right = torch.cat((x.narrow(dim, 1, size - 1), last), dim=dim).unsqueeze(dim + 1)
+    if dim == 2:
+        before, after = before[:, None], after[:, None]
+    middle = x.unsqueeze(dim + 1)
+    return (middle + before * (left - middle) + after * (right - middle)).flatten(dim, dim + 1)

@@ -17,18 +17,17 @@ def warp(x: Tensor, flow: Tensor) -> Tensor:
     height, width = x.shape[-2:]
     # grid_sample with align_corners maps -1..1 to the centres of the outermost pixels. Numbers, not a tensor of them:
     # that would be copied from the host, which no captured graph may do.
-    across, down = _positions(flow).chunk(2, dim=1)
-    grid = torch.cat((across / max(width - 1, 1) * 2 - 1, down / max(height - 1, 1) * 2 - 1), dim=1)
-    moved = F.grid_sample(
-        x.float(), grid.permute(0, 2, 3, 1), mode="bilinear", padding_mode="border", align_corners=True
-    )
+    limits = (max(width - 1, 1), max(height - 1, 1))
+    places = [(at[:, None] / limit * 2 - 1) for at, limit in zip(_positions(flow), limits, strict=True)]
+    grid = torch.cat(places, dim=1).permute(0, 2, 3, 1)
+    moved = F.grid_sample(x.float(), grid, mode="bilinear", padding_mode="border", align_corners=True)
     return moved.to(x.dtype)
 
 
 def inside(flow: Tensor) -> Tensor:
     """Return (B, 1, H, W) bool: True where p + flow(p) lies on the picture, so `warp` invents nothing."""
     height, width = flow.shape[-2:]
-    x, y = _positions(flow).unbind(1)
+    x, y = _positions(flow)
     return ((x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)).unsqueeze(1)
 
 
@@ -45,9 +44,9 @@ def consistent(flow: Tensor, reverse: Tensor) -> Tensor:
     return (gap < 0.01 * length + 0.5) & inside(flow)
 
 
-def _positions(flow: Tensor) -> Tensor:
-    """Return p + flow(p) as (B, 2, H, W) fp32, x then y."""
+def _positions(flow: Tensor) -> tuple[Tensor, Tensor]:
+    """Return p + flow(p) as two of (B, H, W) fp32, x and y."""
     height, width = flow.shape[-2:]
     y = torch.arange(height, device=flow.device, dtype=torch.float32).view(1, height, 1)
     x = torch.arange(width, device=flow.device, dtype=torch.float32).view(1, 1, width)
-    return torch.stack((flow[:, 0].float() + x, flow[:, 1].float() + y), dim=1)
+    return flow[:, 0].float() + x, flow[:, 1].float() + y

@@ -4,9 +4,9 @@
     openvino   OpenVINO's IR, .xml and .bin, made from the ONNX; its convolutions in 8 bits where asked for
     pt2        torch.export: torch.export.load(FILE).module()
 
-Inputs are x (1, 3, H, W), RGB in [-1, 1], and the state: output, features, frame and age, with noise and drift where
+Inputs are x (1, 3, H, W), RGB in [-1, 1], and the state: detail, features, frame and age, with noise and drift where
 the network has noise; all zero before the first frame and after a cut. Outputs are y (1, 3, s H, s W), not limited to
-[-1, 1], and next_output, ...: the state to give with the next frame. H and W are multiples of 8, and 16 at least.
+[-1, 1], and next_detail, ...: the state to give with the next frame. H and W are multiples of 8, and 16 at least.
 """
 
 from __future__ import annotations

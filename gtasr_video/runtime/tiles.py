@@ -134,23 +134,21 @@ class Tiled(nn.Module):
         return enlarge(x, self.facts.scale) + self.model.to_picture(residual).float(), following
 
     def step_in_cells(self, x: Tensor, state: State, *, seed: int = 0) -> tuple[Tensor, State]:
-        """Upscale one frame, but return only what it adds to bicubic; see `GTASRVideo.step_in_cells`.
-
-        That is what the state needs anyhow, so nothing of the size of the picture is held besides.
-        """
+        """Upscale one frame, but return only what it adds to bicubic; see `GTASRVideo.step_in_cells`."""
         model, (height, width) = self.model, x.shape[-2:]
         facts = model.facts
         reference = find_reference(x, state.frame, state.age, model.architecture.cell)
         noise, drift = model.next_noise(x, state, reference, seed)
-        output, features = torch.zeros_like(state.output), torch.zeros_like(state.features)
+        features = torch.zeros_like(state.features)
+        residual = features.new_zeros(len(x), 3 * state.detail.shape[1], *features.shape[2:])
         for part in parts(self.grid, height, width, margin_of(facts), facts.multiple_of):
             seen = _seen(part, state), _seen(part, reference)
             context = model.observe(part.seen(x), *seen, enlarged=False)
             cells, last = model.descend(context, part.seen(noise))
-            part.add(output, cells.to(output.dtype))
+            part.add(residual, cells.to(residual.dtype))
             part.add(features, last.to(features.dtype))
         whole = context._replace(reference=reference)
-        return output, model.advance(x, state._replace(noise=noise, drift=drift), whole, output, features)
+        return residual, model.advance(x, state._replace(noise=noise, drift=drift), whole, residual, features)
 
 
 def margin_of(facts: ModelFacts) -> int:

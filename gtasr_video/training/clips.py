@@ -32,6 +32,9 @@ __all__ = ["Batch", "Clip", "ClipSource", "DataSettings", "Loader"]
 _log = logging.getLogger("gtasr_video")
 _CPU = torch.device("cpu")
 _TRIES = 20
+# Degraded clips between two crops of the same one. A multiple of 8, so that up to 8 data processes, which take batches
+# in turn, need not each make what another has made where a batch is as large as `crops_per_clip`.
+_APART = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,8 @@ class DataSettings:
     crop                 side of a crop in LR pixels
     frames               frames a clip, 1 for single pictures; each phase of a run sets it
     still_motion_share   clips filmed from stills rather than taken from videos, where the data hold both
-    crops_per_clip       crops taken from one degraded clip, so that one codec round trip serves several
+    crops_per_clip       crops taken from one degraded clip, so that one codec round trip serves several; they are drawn
+                         far apart, and as many clips take turns in between
     region               side of the degraded clip in LR pixels; 0: 2 crops for single frames, 1.5 for clips
     lead                 extra frames encoded around a clip, so that it is seldom the codec's first picture
     short_side           larger pictures are shrunk to this short side when they are read
@@ -155,12 +159,20 @@ class ClipSource:
         return _CPU if real else device
 
     def _clips(self, indices: Sequence[int]) -> list[Clip]:
-        places = [divmod(index, self.settings.crops_per_clip) for index in indices]
-        numbers = list(dict.fromkeys(group for group, _ in places))
-        missing = [n for n in numbers if n not in self._ready]
+        places = [self._place(index) for index in indices]
+        missing = [n for n in dict.fromkeys(group for group, _ in places) if n not in self._ready]
         made = self._encode([self._draft(n) for n in missing]) if missing else []
-        self._ready = {n: g for n, g in self._ready.items() if n in numbers} | dict(zip(missing, made, strict=True))
-        return [self._cut(self._ready[group], group, within) for group, within in places]
+        self._ready |= zip(missing, made, strict=True)
+        clips = [self._cut(self._ready[group], group, within) for group, within in places]
+        first, per_clip = min(indices) // self.settings.crops_per_clip, self.settings.crops_per_clip
+        wanted_again = range(first, first + (per_clip - 1) * _APART + 1) if per_clip > 1 else range(0)
+        self._ready = {n: g for n, g in self._ready.items() if n in wanted_again}
+        return clips
+
+    def _place(self, index: int) -> tuple[int, int]:
+        """Return the group that clip `index` is cut from, and which of its crops that is."""
+        round_, within = divmod(index, self.settings.crops_per_clip)
+        return round_ + (self.settings.crops_per_clip - 1 - within) * _APART, within
 
     def _draft(self, number: int) -> _Group:
         """Draw group `number` of the run up to its codec."""

@@ -108,14 +108,15 @@ class Draw:
 class Moment:
     """One frame of the unroll: y (B, 3, h, w), the other pictures (B, 3, H, W), and the state before it.
 
-    share  how many frames of the clip this one stands for in the perceptual distance; 0: it is not looked at
+    target  what the network says a step earlier on the path; None where consistency has no weight
+    share   how many frames of the clip this one stands for in the perceptual distance; 0: it is not looked at
     """
 
     context: Context
     y: Tensor
     x0: Tensor
     prediction: Tensor
-    target: Tensor
+    target: Tensor | None
     state: State
     share: float
 
@@ -164,9 +165,10 @@ class Objective:
         state = self.model.initial(b, h, w)
         previous: Moment | None = None
         for k in range(frames):
-            state = state if self.phase.memory else self.model.initial(b, h, w)
+            alone = k == 0 or not self.phase.memory
+            state = self.model.initial(b, h, w) if alone else state
             share = frames / len(heard) if k in heard else 0.0
-            moment, state = self._look(pictures, k, state, t, draw, share)
+            moment, state = self._look(pictures, k, state, t, draw, share, alone=alone)
             for name, value in self._frame_terms(moment, draw).items():
                 sums[name].append(value)
             if previous is not None:
@@ -176,27 +178,37 @@ class Objective:
         return {name: torch.stack(values).mean() for name, values in sums.items()}
 
     def _look(
-        self, pictures: Pictures, k: int, state: State, t: Tensor, draw: Draw, share: float
+        self, pictures: Pictures, k: int, state: State, t: Tensor, draw: Draw, share: float, *, alone: bool
     ) -> tuple[Moment, State]:
-        """Evaluate the consistency function at t (with gradient) and t - 1 (without) for frame k."""
+        """Evaluate the consistency function at t (with gradient) and t - 1 (without) for frame k.
+
+        alone  nothing comes before the frame, and `state` says so
+        """
         model, path = self.model, self.path
         x0, y = pictures.x0[:, k], pictures.y[:, k]
-        context = model.observe(y, state)
+        context = model.observe(y, None if alone else state)
         # Without memory every frame is number 0 of its scene: its noise must differ all the same.
         seed = draw.seed if self.phase.memory else draw.seed + 97 * k
         noise, drift = model.next_noise(y, state, context.reference, seed)
         truth = model.to_cells(x0 - context.yup)
-        tau, tau_before = path.tau(t), path.tau(t - 1)
-        error, features = model.predict(context, self._state_at(truth, noise, tau), tau)
-        with torch.no_grad():
-            before, _ = model.predict(context, self._state_at(truth, noise, tau_before), tau_before)
+        error, features = self._at(context, truth, noise, path.tau(t))
         prediction = context.yup + model.to_picture(error).float()
-        target = context.yup + model.to_picture(before).float()
+        target = None
+        if self.phase.weights.consistency:
+            with torch.no_grad():
+                before, _ = self._at(context, truth, noise, path.tau(t - 1))
+            target = context.yup + model.to_picture(before).float()
         moment = Moment(context, y, x0, prediction, target, state, share)
         return moment, model.advance(y, state._replace(noise=noise, drift=drift), context, error, features)
 
-    def _state_at(self, truth: Tensor, noise: Tensor, tau: Tensor) -> Tensor:
-        """Return x_t - yup as cells: (1 - a_t)(x0 - yup) + sigma_t eps."""
+    def _at(self, context: Context, truth: Tensor, noise: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the network makes of the truth's point of the path at `tau`."""
+        return self.model.predict(context, self._state_at(truth, noise, tau), tau)
+
+    def _state_at(self, truth: Tensor, noise: Tensor, tau: Tensor) -> Tensor | None:
+        """Return x_t - yup as cells: (1 - a_t)(x0 - yup) + sigma_t eps; None where that is zero."""
+        if self.phase.end_share == 1 and self.path.noise_scale == 0 and bool((tau == 1).all()):
+            return None
         a = tau.view(-1, 1, 1, 1)
         state = (1 - a) * truth
         if self.path.noise_scale == 0:
@@ -209,21 +221,21 @@ class Objective:
         if w.guide:
             edges, texture = self.model.adapter.maps(moment.context.guide)
             terms["loss/guide"] = losses.guide(edges.float(), texture.float(), moment.x0)
-        if w.consistency:
-            terms["loss/ct"] = self._consistency(moment, draw)
+        if moment.target is not None:
+            terms["loss/ct"] = self._consistency(moment, moment.target, draw)
         if self.phase.stage == 1 and w.trajectory:
             terms["loss/ta"] = self._trajectory(moment, draw)
         if self.phase.stage == 2 and moment.share:
             terms.update(self._structure(moment, draw))
         return terms
 
-    def _consistency(self, moment: Moment, draw: Draw) -> Tensor:
-        loss = losses.consistency(moment.prediction, moment.target)
+    def _consistency(self, moment: Moment, target: Tensor, draw: Draw) -> Tensor:
+        loss = losses.consistency(moment.prediction, target)
         weight = self.phase.weights.perceptual * moment.share
         if self.perceptual is None or not weight:
             return loss
-        prediction, target = self._windows(draw, moment.prediction, moment.target)
-        return loss + weight * self.perceptual(prediction, target).mean()
+        seen, wanted = self._windows(draw, moment.prediction, target)
+        return loss + weight * self.perceptual(seen, wanted).mean()
 
     def _trajectory(self, moment: Moment, draw: Draw) -> Tensor:
         loss = losses.trajectory_alignment(moment.prediction - moment.x0, self.path)

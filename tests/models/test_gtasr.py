@@ -8,6 +8,8 @@ import torch
 from gtasr_video.models import BUDGETS, TIERS, VideoModel, tier_facts
 from gtasr_video.models.facts import State
 from gtasr_video.models.gtasr import Architecture
+from gtasr_video.ops.edges import luma
+from gtasr_video.ops.resize import enlarge
 from tests.models.networks import TINY, TINY_FINE, scene, tiny
 
 SHAPES = (TINY, TINY_FINE)
@@ -152,6 +154,28 @@ def test_a_new_scene_starts_like_a_fresh_stream(noise_scale: float, steps: int) 
         expected, fresh = model.step(x, fresh)
         assert torch.equal(y, expected)
         assert torch.equal(state.age, fresh.age)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("folded", [False, True])
+def test_what_is_remembered_is_the_luma_of_what_bicubic_lacks(folded: bool) -> None:
+    model = tiny()
+    model = model.fold() if folded else model
+    x = scene(1)[:, 0]
+    y, state = model.step(x, model.initial(1, 24, 32))
+    assert torch.allclose(model.to_picture(state.detail), luma(y - enlarge(x, 4)), atol=1e-5)
+    assert state.detail.abs().max() > 1e-3
+
+
+@torch.inference_mode()
+def test_nothing_before_is_the_same_as_a_state_that_says_so() -> None:
+    model = tiny()
+    x = scene(1)[:, 0]
+    told, found = model.observe(x, None), model.observe(x, model.initial(1, 24, 32))
+    assert torch.allclose(told.features, found.features, atol=1e-6)
+    assert torch.equal(told.yup, found.yup)
+    for name in ("confidence", "valid"):
+        assert torch.equal(getattr(told.reference, name), getattr(found.reference, name))
 
 
 def test_the_temporal_reference_has_influence_within_a_scene() -> None:

@@ -24,7 +24,7 @@ def test_the_last_output_stays_the_reference_and_features_begin_anew(before: str
     _, state = old.step(x, old.initial(1, 16, 24))
     taken = hand_over(state, old, new)
     assert taken is not None
-    assert torch.equal(new.to_picture(taken.output), old.to_picture(state.output))
+    assert torch.equal(new.to_picture(taken.detail), old.to_picture(state.detail))
     assert not taken.features.any()
     assert torch.equal(taken.frame, x)
     assert torch.equal(taken.age, state.age)

@@ -43,10 +43,10 @@ def test_what_is_read_from_a_smaller_picture_is_what_the_source_reads_from_it_en
     model = with_scales(lively(), (4, 2))
     context_of = {}
     x = torch.rand(1, 3, 16, 16) * 2 - 1
-    small = torch.rand(1, 3, 32, 32) - 0.5
+    small = torch.rand(1, 1, 32, 32) - 0.5
     for scale, picture in ((2, small), (4, F.interpolate(small, scale_factor=2, mode="nearest"))):
         model.scale = scale
-        state = model.initial(1, 16, 16)._replace(output=model.to_cells(picture), frame=x, age=torch.ones(1).long())
+        state = model.initial(1, 16, 16)._replace(detail=model.to_cells(picture), frame=x, age=torch.ones(1).long())
         context_of[scale] = model.observe(x, state).features
     assert torch.allclose(context_of[2], context_of[4], atol=1e-5)
     model.scale = 4

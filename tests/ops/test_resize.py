@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn import functional as F
 
-from gtasr_video.ops.resize import bicubic, enlarge
+from gtasr_video.ops.resize import bicubic, enlarge, enlarge_bilinear
 
 
 def test_enlarging_keeps_brightness_and_scale_one_is_the_picture_itself() -> None:
@@ -22,6 +23,14 @@ def test_shrinking_is_antialiased() -> None:
 def test_shrinking_what_was_enlarged_gives_it_back() -> None:
     x = bicubic(torch.rand(1, 3, 6, 6), (24, 24))
     assert (bicubic(enlarge(x, 4), (24, 24)) - x).abs().mean().item() < 0.01
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3, 8])
+def test_bilinear_enlarging_by_whole_lines_is_that_of_torch(factor: int) -> None:
+    for size in ((5, 7), (1, 4)):
+        x = torch.randn(2, 2, *size)
+        expected = F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
+        assert torch.allclose(enlarge_bilinear(x, factor), expected, atol=1e-6)
 
 
 def keys(x: torch.Tensor, a: float) -> torch.Tensor:

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.timeout(600)
 
 HEIGHT, WIDTH = 40, 56
 DOCS = Path(__file__).parents[2] / "docs" / "export.md"
-# Takes (x, output, features, frame, age) and gives (y, next ...).
+# Takes (x, detail, features, frame, age) and gives (y, next ...).
 Run = Callable[..., list[Any]]
 
 

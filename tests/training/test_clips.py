@@ -109,15 +109,29 @@ def test_a_codec_damages_and_does_not_move(folder: Path) -> None:
     assert gap[..., 8:-8, 8:-8].square().mean() < moved[..., 8:-8, 8:-8].square().mean()
 
 
-def test_crops_of_one_group_share_their_degradation(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_crops_of_one_group_share_their_degradation_and_lie_far_apart(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from gtasr_video.media import codec_loop
 
     calls = []
     right = codec_loop.round_trip
     monkeypatch.setattr(codec_loop, "round_trip", lambda *a, **k: calls.append(1) or right(*a, **k))
     always = DegradationSettings(clean_share=1, codec=1)
-    source(folder, crops_per_clip=4, degradation=always).batch(range(8))
-    assert len(calls) == 2
+    drawn = source(folder, crops_per_clip=4, degradation=always)
+    # A round takes one crop from each of four groups, eight apart; from the second round on three of them are known.
+    for first in range(0, 4 * 20, 4):
+        drawn.batch(range(first, first + 4))
+    assert len(calls) == 20 + 3 * 8
+    assert len(drawn._ready) <= 3 * 8 + 1
+
+
+def test_a_clip_is_the_same_whatever_was_drawn_before(folder: Path) -> None:
+    in_order = source(folder, crops_per_clip=3)
+    for n in range(60):
+        clip = in_order.clip(n)
+        if n % 13 == 0:
+            assert equal(clip, source(folder, crops_per_clip=3).clip(n)), n
 
 
 def test_other_settings_draw_from_the_same_material(folder: Path) -> None:

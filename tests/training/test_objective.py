@@ -64,6 +64,20 @@ def test_frames_drawn_for_the_perceptual_distance_stand_for_all() -> None:
     assert drawn.mean().item() == pytest.approx(every.mean().item(), rel=0.1)
 
 
+def test_a_term_without_weight_costs_no_look_at_the_network() -> None:
+    network, looks = model(), []
+    predict = network.predict
+    network.predict = lambda *a: looks.append(a[1]) or predict(*a)  # type: ignore[method-assign, func-returns-value]
+    for consistency, expected in ((0.0, 3), (1.0, 6)):
+        looks.clear()
+        weights = Weights(perceptual=0, consistency=consistency)
+        phase = Phase(frames=3, end_share=1, weights=weights)
+        terms = Objective(network, phase, None).terms(clip(3), Draw.of(0, 0))
+        assert len(looks) == expected
+        assert ("loss/ct" in terms) == bool(consistency)
+        assert looks[0] is None, "at t = N without noise the state on the path is zero"
+
+
 def model() -> GTASRVideo:
     return tiny(noise_scale=0.0)
 

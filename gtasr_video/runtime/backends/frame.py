@@ -15,6 +15,7 @@ from gtasr_video.models.gtasr import GTASRVideo
 from gtasr_video.ops import resize
 from gtasr_video.ops.assembly import can_assemble, planes_from_cells
 from gtasr_video.ops.color import alpha_of, alpha_plane, rgb_to_yuv, rgb_to_yuv_in_bands, yuv_to_rgb
+from gtasr_video.ops.edges import luma
 from gtasr_video.ops.kernels import usable
 from gtasr_video.ops.resize import enlarge as enlarge_picture
 from gtasr_video.ops.turn import turned
@@ -77,8 +78,9 @@ def _enlarge_colours(
         if in_bands and not usable(x):
             large = from_cells_in_bands(x, residual, network, output)
         else:
-            large = _from_cells(x, residual, following, network, output)
-        return Enlarged(large, _is_sound(x.mean(), x.mean() + residual.float().mean()), following)
+            large = _from_cells(x, residual, following.features, network, output)
+        before = luma(x).mean()
+        return Enlarged(large, _is_sound(before, before + following.detail.float().mean()), following)
     y, following = model.step(x, state, seed=seed)
     y = y[..., : output.height, : output.width]
     sound = _is_sound(x.mean(), y.mean())
@@ -128,14 +130,14 @@ def _in_cells(model: GTASRVideo, x: Tensor, output: VideoSpec) -> bool:
     return usable(x) or (x.device.type == "cpu" and can_assemble(x.shape[-1], cell, scale, output.layout, output.color))
 
 
-def _from_cells(x: Tensor, residual: Tensor, following: State, model: GTASRVideo, output: VideoSpec) -> Planes:
+def _from_cells(x: Tensor, residual: Tensor, features: Tensor, model: GTASRVideo, output: VideoSpec) -> Planes:
     """Return the planes of bicubic(x) + residual, dithered."""
     cell, scale, layout, color = model.architecture.cell, model.scale, output.layout, output.color
     if usable(x):
         from gtasr_video.ops.kernels import planes
 
         return planes.planes_from_cells(x, residual, cell, scale, layout, color, (output.height, output.width))
-    reader = partial(model.read_residual, following)
+    reader = partial(model.read_residual, residual, features)
     return _cropped(planes_from_cells(x, reader, cell, scale, layout, color, dither=True), output)
 
 

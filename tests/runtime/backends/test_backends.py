@@ -122,7 +122,7 @@ def test_what_reads_the_picture_stays_in_floating_point() -> None:
     model = tiny().fold()
     limits = measure_limits(model, [scene(2)[0]])
     assert not {"guide.first", "adapters.x4.frame"} & set(limits)
-    assert {"trunk.down.0.0.first", "adapters.x4.head", "recalls.x4.picture"} <= set(limits)
+    assert {"trunk.down.0.0.first", "adapters.x4.head", "recalls.x4.detail"} <= set(limits)
 
 
 def test_the_same_frames_give_the_same_bytes_and_states_stay_valid_for_two_steps() -> None:
