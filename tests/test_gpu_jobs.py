@@ -114,7 +114,7 @@ def test_each_round_goes_on_from_the_weights_of_the_one_before(carry: Path, tmp_
     # The clips that judge are those of frames, region and seed; rounds two and three have them in common.
     gain = [f[when]["validation/psnr_gain"] for f, when in ((facts[1], "after"), (facts[2], "before"))]
     assert gain[0] == pytest.approx(gain[1], abs=2e-3), "fp16 is all that lies between them"
-    assert [line["phase"] for line in lines(tmp_path / "two" / "metrics.jsonl")] == [0, 1]
+    assert [line["phase"] for line in lines(tmp_path / "two" / "metrics.jsonl")] == [0, 1, 2]
 
 
 def test_weights_too_large_for_one_file_are_put_together_again(tmp_path: Path) -> None:

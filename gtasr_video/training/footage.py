@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from gtasr_video.ops.resize import bicubic
 from gtasr_video.training.film import Footage, Layer, Part, film, window
@@ -16,6 +17,9 @@ from gtasr_video.training.items import Item, detail_within
 from gtasr_video.training.motion import CameraPath, MotionSettings, draw_path, draw_steps
 
 _LOOKS = 3
+# Where the mean change about a pixel is less than this, nothing moves: sensor noise of a level or two stays below it.
+_STILL = 2.5 / 255
+_AROUND = 9
 # A camera samples pictures at this many pixels to one of its own: fewer would let frames at half-pixel positions look
 # softer than others (the strength of fine detail then varies by 9 % from frame to frame; here by 0.5 %).
 _LEAST_ZOOM, _MOST_ZOOM = 1.25, 2.0
@@ -50,14 +54,28 @@ def draw_zoom(size: tuple[int, int], least: float, smallest: int, rng: np.random
 def excerpt(
     item: Item, frames: int, region: tuple[int, int], zoom: float, rng: np.random.Generator, device: torch.device
 ) -> Footage:
-    """Take `frames` frames of a video (or all it has), forwards or backwards, shrunk by `zoom` to `region`."""
+    """Take `frames` frames of a video (or all it has), forwards or backwards, shrunk by `zoom` to `region`.
+
+    Its motion is known where there is none.
+    """
     frames = min(frames, item.frames)
     start = int(rng.integers(item.frames - frames + 1))
     size = round(region[0] * zoom), round(region[1] * zoom)
     clip = window(item.read(start, frames), *place(item, size, rng), *size).to(device)
     clip = clip.flip(0) if rng.random() < 0.5 else clip
     truth = clip.float().div_(255)
-    return Footage(truth if size == region else bicubic(truth, region).clamp_(0, 1))
+    truth = truth if size == region else bicubic(truth, region).clamp_(0, 1)
+    return Footage(truth, *at_rest(truth)) if frames > 1 else Footage(truth)
+
+
+def at_rest(truth: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the motion of a video (T, 3, H, W) in 0..1 as far as it is certain: none, where nothing changes.
+
+    A flow of zeros (T-1, 2, H, W), and where it holds, (T-1, 1, H, W) bool. What stands still shows flicker most.
+    """
+    change = (truth[1:] - truth[:-1]).abs().mean(dim=1, keepdim=True)
+    around = F.avg_pool2d(change, _AROUND, stride=1, padding=_AROUND // 2, count_include_pad=False)
+    return torch.zeros_like(truth[1:, :2]), around < _STILL
 
 
 def stepped(

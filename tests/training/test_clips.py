@@ -20,6 +20,7 @@ from gtasr_video.ops.resize import bicubic, enlarge
 from gtasr_video.ops.warp import inside, warp
 from gtasr_video.training.augment import Turn, vary_colour, vary_light
 from gtasr_video.training.clips import Clip, ClipSource, DataSettings, Loader
+from gtasr_video.training.footage import at_rest
 from gtasr_video.training.loader import ahead
 from gtasr_video.training.motion import MotionSettings
 from tests.training.material import panning, save_picture, save_video, texture
@@ -66,11 +67,21 @@ def test_shapes_and_types_are_as_promised(folder: Path, frames: int) -> None:
     assert batch.has_flow.any() == (frames > 1)
 
 
-def test_flow_is_known_for_filmed_stills_and_not_for_videos(folder: Path) -> None:
+def test_flow_is_known_for_filmed_stills_and_where_a_video_stands_still(folder: Path) -> None:
     filmed = source(folder, frames=3, still_motion_share=1.0).batch(range(4))
     taken = source(folder, frames=3, still_motion_share=0.0).batch(range(4))
     assert filmed.has_flow.all() and filmed.valid.any()
-    assert not taken.has_flow.any() and not taken.valid.any() and not taken.flow.any()
+    assert not taken.valid.any() and not taken.flow.any(), "these videos pan"
+
+
+def test_a_video_is_at_rest_where_nothing_but_noise_changes() -> None:
+    truth = torch.rand(1, 3, 64, 64).repeat(3, 1, 1, 1)
+    truth += 1 / 255 * torch.randn(truth.shape)
+    truth[2, :, :, 32:] = torch.rand(3, 64, 32)
+    flow, still = at_rest(truth)
+    assert flow.shape == (2, 2, 64, 64) and not flow.any()
+    assert still.shape == (2, 1, 64, 64) and still[0].all()
+    assert still[1, ..., :28].all() and not still[1, ..., 32:].any()
 
 
 def test_the_flow_of_crops_is_true_however_they_are_turned(folder: Path) -> None:
