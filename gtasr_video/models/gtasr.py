@@ -359,7 +359,7 @@ class GTASRVideo(nn.Module):
         is_heads = self.steps == 1 and self.noise_scale == 0 and self.folded_gate is not None
         if not is_heads or residual.device.type != "cpu":
             return F.conv2d(residual.float(), matrix[..., None, None])
-        gain = _gain(torch.ones(1, device=matrix.device), matrix).item()
+        gain = _gain(torch.ones(1, device=matrix.device), matrix)[0, 0]
         return read_through(self.adapter.head, features, gain * matrix)
 
     def descend(self, context: Context, noise: Tensor) -> tuple[Tensor, Tensor]:

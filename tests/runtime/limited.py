@@ -22,7 +22,7 @@ from gtasr_video.runtime.footprint import peak_bytes
 from gtasr_video.runtime.upscaler import Upscaler
 from tests import fakes
 
-SPEC = VideoSpec(640, 480, Fraction(1, 25), LAYOUTS["yuv420p"], frame_rate=Fraction(25))
+SPEC = VideoSpec(800, 608, Fraction(1, 25), LAYOUTS["yuv420p"], frame_rate=Fraction(25))
 
 
 def frames(count: int) -> Iterator[Frame]:
