@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from gtasr_video.errors import EvaluationError
+from gtasr_video.media.codecs import steady_x264
 
 # All frames of a measurement are given this rate: encoders only use it to spread bits.
 RATE = Fraction(25)
@@ -47,7 +48,8 @@ def x264(crf: int) -> Encoding:
     tags = tuple((key, "bt709") for key in ("colorspace", "color_primaries", "color_trc"))
     # One thread: the bytes then do not depend on the machine's number of cores.
     codec = (("vcodec", "libx264"), ("crf", crf), ("preset", "medium"), ("pix_fmt", "yuv420p"), ("threads", 1))
-    return Encoding((("format", "mp4"), *codec, ("color_range", "tv"), *tags), "bt709")
+    steady = tuple(steady_x264().items())
+    return Encoding((("format", "mp4"), *codec, *steady, ("color_range", "tv"), *tags), "bt709")
 
 
 def ffmpeg_binary() -> str:

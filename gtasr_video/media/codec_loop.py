@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 from fractions import Fraction
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import av
@@ -16,6 +14,7 @@ from torch.nn import functional as F
 
 from gtasr_video.errors import OutputError
 from gtasr_video.frames import ColorSpec, PixelLayout
+from gtasr_video.media.codecs import steady_x264
 from gtasr_video.media.planes import from_planes, to_planes
 from gtasr_video.ops.color import rgb_to_yuv, yuv_to_rgb
 
@@ -50,21 +49,6 @@ def _padded(clip: Tensor, codec: str) -> Tensor:
     return (
         F.pad(clip.float(), (0, missing[1], 0, missing[0]), mode="replicate").to(torch.uint8) if any(missing) else clip
     )
-
-
-@lru_cache(maxsize=1)
-def steady_x264() -> dict[str, str]:
-    """Return options that make x264 give equal output for equal input.
-
-    With AVX-512 its MB-tree reads memory that nobody wrote: PyAV 18.1's libx264 gave other bytes in up to 24 of 144
-    encodes of the same pictures, and in none without MB-tree or without AVX-512. So these instructions are left out
-    where the processor has them.
-    """
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return {"x264-params": "mbtree=0"}
-    return {"x264-params": "asm=AVX2"} if "avx512" in flags else {}
 
 
 def _options(codec: str, crf: float, preset: str) -> dict[str, str]:

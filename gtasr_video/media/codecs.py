@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field, replace
 from functools import cache
+from pathlib import Path
 from typing import Final
 
 import av
@@ -41,12 +42,25 @@ class Container:
     options: dict[str, str] = field(default_factory=dict)
 
 
+@cache
+def steady_x264() -> dict[str, str]:
+    """Return options that make x264 give equal output for equal input.
+
+    With AVX-512 its MB-tree reads memory that nobody wrote: PyAV 18.1's libx264 gave other bytes in up to half of the
+    encodes of the same pictures, of widths from 48 to 848, and in none without MB-tree or without AVX-512. So these
+    instructions are left out where the processor has them.
+    """
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return {"x264-params": "mbtree=0"}
+    return {"x264-params": "asm=AVX2"} if "avx512" in flags else {}
+
+
 _X26X_PRESETS: Final = (
     *("ultrafast", "superfast", "veryfast", "faster", "fast"),
     *("medium", "slow", "slower", "veryslow", "placebo"),
 )
-# x264's macroblock tree reads beyond narrower pictures, and the same frames then give other bytes now and then.
-WHOLE_TREE: Final = 128
 CODECS: Final = {
     codec.name: codec
     for codec in (

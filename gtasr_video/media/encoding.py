@@ -11,7 +11,7 @@ from av.codec.codec import find_best_pix_fmt_of_list
 from gtasr_video.config import nearest
 from gtasr_video.errors import UsageError
 from gtasr_video.frames import ColorSpec, PixelLayout, VideoSpec
-from gtasr_video.media.codecs import ALIASES, CODECS, CONTAINERS, PACKED, WHOLE_TREE, Codec, Container, pixel_formats
+from gtasr_video.media.codecs import ALIASES, CODECS, CONTAINERS, PACKED, Codec, Container, pixel_formats, steady_x264
 from gtasr_video.media.hardware_encoders import HARDWARE, if_it_opens
 from gtasr_video.media.hdr import encoder_options, is_hdr
 from gtasr_video.media.planes import LAYOUTS, without_alpha
@@ -83,14 +83,13 @@ class Plan:
     def options(self) -> dict[str, str]:
         """The encoder's options as FFmpeg takes them."""
         options = dict(self.codec.options)
-        for name, value in encoder_options(self.codec.encoder, self.spec.hdr).items():
+        steady = steady_x264() if self.codec.encoder == "libx264" else {}
+        for name, value in (*steady.items(), *encoder_options(self.codec.encoder, self.spec.hdr).items()):
             options[name] = f"{options[name]}:{value}" if name in options else value
         if self.crf is not None:
             options[self.codec.crf_option] = str(self.crf)
         if self.preset is not None:
             options[self.codec.preset_option] = self.preset
-        if self.codec.encoder == "libx264" and self.width < WHOLE_TREE:
-            options["mbtree"] = "0"
         layout = self.spec.layout
         # The streams of the others can say it for 4:2:0 alone.
         if layout.log2_chroma_h or (layout.log2_chroma_w and self.codec.name in ("ffv1", "prores")):

@@ -164,8 +164,9 @@ class ClipSource:
         made = self._encode([self._draft(n) for n in missing]) if missing else []
         self._ready |= zip(missing, made, strict=True)
         clips = [self._cut(self._ready[group], group, within) for group, within in places]
-        first, per_clip = min(indices) // self.settings.crops_per_clip, self.settings.crops_per_clip
-        wanted_again = range(first, first + (per_clip - 1) * _APART + 1) if per_clip > 1 else range(0)
+        per_clip = self.settings.crops_per_clip
+        first = min(indices) // per_clip
+        wanted_again = range(first, first + (per_clip - 1) * _APART + 1)
         self._ready = {n: g for n, g in self._ready.items() if n in wanted_again}
         return clips
 

@@ -159,16 +159,14 @@ class Objective:
     def terms(self, pictures: Pictures, draw: Draw) -> Terms:
         """Return the mean over frames of each term of this phase's stage with a weight above 0."""
         sums: dict[str, list[Tensor]] = defaultdict(list)
-        b, frames, _, h, w = pictures.y.shape
+        b, frames = pictures.y.shape[:2]
         t = draw.path_steps(b, self.phase, pictures.y.device)
         heard = draw.frames(frames, self.phase.perceptual_frames)
-        state = self.model.initial(b, h, w)
+        state: State | None = None
         previous: Moment | None = None
         for k in range(frames):
-            alone = k == 0 or not self.phase.memory
-            state = self.model.initial(b, h, w) if alone else state
             share = frames / len(heard) if k in heard else 0.0
-            moment, state = self._look(pictures, k, state, t, draw, share, alone=alone)
+            moment, state = self._look(pictures, k, state if self.phase.memory else None, t, draw, share)
             for name, value in self._frame_terms(moment, draw).items():
                 sums[name].append(value)
             if previous is not None:
@@ -178,15 +176,16 @@ class Objective:
         return {name: torch.stack(values).mean() for name, values in sums.items()}
 
     def _look(
-        self, pictures: Pictures, k: int, state: State, t: Tensor, draw: Draw, share: float, *, alone: bool
+        self, pictures: Pictures, k: int, state: State | None, t: Tensor, draw: Draw, share: float
     ) -> tuple[Moment, State]:
         """Evaluate the consistency function at t (with gradient) and t - 1 (without) for frame k.
 
-        alone  nothing comes before the frame, and `state` says so
+        `state` None says that nothing comes before it.
         """
         model, path = self.model, self.path
         x0, y = pictures.x0[:, k], pictures.y[:, k]
-        context = model.observe(y, None if alone else state)
+        context = model.observe(y, state)
+        state = state or model.initial(y.shape[0], *y.shape[2:])
         # Without memory every frame is number 0 of its scene: its noise must differ all the same.
         seed = draw.seed if self.phase.memory else draw.seed + 97 * k
         noise, drift = model.next_noise(y, state, context.reference, seed)
