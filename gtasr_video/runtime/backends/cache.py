@@ -62,9 +62,8 @@ def folder(name: str, make: Callable[[Path], None]) -> Path:
     be kept the entry lives as long as the process.
     """
     entry = root() / name
-    with contextlib.suppress(OSError):
-        os.utime(entry)  # the oldest are those used longest ago
     if entry.is_dir():
+        _stamp(entry)
         return entry
     part = _empty_folder()
     try:
@@ -78,8 +77,16 @@ def folder(name: str, make: Callable[[Path], None]) -> Path:
         raise
     if part.is_dir():
         shutil.rmtree(part, ignore_errors=True)
+    _stamp(entry)
     _prune()
     return entry
+
+
+def _stamp(entry: Path) -> None:
+    """Note that an entry is used now: the oldest go first. By a finer clock than the file system's own."""
+    now = time.time_ns()
+    with contextlib.suppress(OSError):
+        os.utime(entry, ns=(now, now))
 
 
 def _empty_folder() -> Path:
