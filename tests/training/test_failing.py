@@ -150,7 +150,7 @@ from gtasr_video.training import loop
 from gtasr_video.training.loop import train
 
 material, out = Path(sys.argv[1]), Path(sys.argv[2])
-plan = settings(dataclasses.replace(STAGE_ONE, clips=1024, batch=256), validation_clips=1)
+plan = settings(dataclasses.replace(STAGE_ONE, clips=2048, batch=1024), validation_clips=1)
 train(settings(dataclasses.replace(STAGE_ONE, clips=2)), [material], out / "warm", device=CPU)
 
 def limited(*arguments, whole=loop.steps, **named):
@@ -171,9 +171,9 @@ def test_a_process_that_is_really_short_of_memory_says_what_fits(material: Path,
     command = [sys.executable, "-c", SHORT_OF_MEMORY, str(material), str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=110, check=False)
     last = done.stdout.splitlines()[-1] if done.stdout else done.stderr
-    assert last.startswith("TrainingError: out of memory at step 1 with batch 256 of 1 x 16 x 16 LR pixels; "), last
+    assert last.startswith("TrainingError: out of memory at step 1 with batch 1024 of 1 x 16 x 16 LR pixels; "), last
     fits = int(last.rpartition("--set phases.0.batch=")[2])
-    assert 1 <= fits <= 128
+    assert 1 <= fits <= 512
 
 
 # A full disk
