@@ -20,7 +20,12 @@ from gtasr_video.errors import UsageError
 @click.option("--data", multiple=True, type=click.Path(path_type=Path), metavar="DIR...", help="Videos and pictures.")
 @click.argument("more_data", nargs=-1, type=click.Path(path_type=Path), metavar="")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Where the run is kept.")
-@click.option("--init", type=click.Path(path_type=Path), metavar="s|m|l|FILE", help="Weights to start from.")
+@click.option(
+    "--init",
+    type=click.Path(path_type=Path),
+    metavar="s|m|l|FILE",
+    help="Weights to start from; those of a smaller tier are grown.",
+)
 @click.option("--resume", is_flag=True, help="Go on with the run in --out, exactly where it stopped.")
 @click.option(
     "--vgg", metavar="FILE|none", envvar="GTASR_VGG", help="VGG16 weights for the perceptual distance (or $GTASR_VGG)."

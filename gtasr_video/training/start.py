@@ -10,6 +10,7 @@ import torch
 from gtasr_video.device import Device
 from gtasr_video.errors import TrainingError
 from gtasr_video.models.checkpoint import load_network, read_card, read_tensors
+from gtasr_video.models.grow import can_grow, grow
 from gtasr_video.models.gtasr import TIERS, GTASRVideo
 from gtasr_video.models.rescale import with_scales
 from gtasr_video.models.vgg import VGGDistance
@@ -38,10 +39,13 @@ def settle(settings: TrainSettings, init: Path | None, run: Run, *, resume: bool
         raise TrainingError(f"{init}: a checkpoint of a run; give --init its best.safetensors, or go on with --resume")
     card = read_card(init)
     settled = settings.settled(card.architecture.tier, card.noise_scale)
-    if card.architecture != TIERS[settled.tier]:
+    tier = TIERS[settled.tier]
+    if not can_grow(card.architecture, tier):
         raise TrainingError(
             f"{init}: holds tier '{card.architecture.tier}', the run trains '{settled.tier}'; leave out tier, or --init"
         )
+    if card.architecture != tier:
+        _log.warning("%s: holds tier '%s'; tier '%s' is grown from it", init, card.architecture.tier, settled.tier)
     if new := [s for s in settled.scales if s not in card.scales]:
         has = ", ".join(f"x{s}" for s in card.scales)
         _log.warning("%s: has weights for %s only; what is particular to x%d is derived from them", init, has, new[0])
@@ -63,7 +67,8 @@ def network(settings: TrainSettings, init: Path | None, device: Device) -> GTASR
     torch.manual_seed(settings.seed)
     model = GTASRVideo(TIERS[settings.tier], settings.scales, settings.noise_scale or 0.0)
     if init is not None:
-        model.load_state_dict(with_scales(load_network(init), settings.scales).state_dict(), strict=False)
+        begun = grow(load_network(init), model.architecture)
+        model.load_state_dict(with_scales(begun, settings.scales).state_dict(), strict=False)
     model.train().to(device.torch_device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if settings.compile:
         model.trunk.compile()

@@ -108,6 +108,21 @@ def test_tier_and_noise_follow_the_weights_a_run_starts_from(material: Path, tmp
     assert json.loads((tmp_path / "second" / "run.json").read_text())["settings"]["tier"] == "m"
 
 
+def test_a_larger_tier_goes_on_from_a_smaller_one(
+    material: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(settings(), [material], tmp_path / "small", device=CPU)
+    init = tmp_path / "small" / "last.safetensors"
+    plan = settings(dataclasses.replace(STAGE_ONE, learning_rate=0.0, final_learning_rate=0.0, clips=1), tier="m")
+    train(plan, [material], tmp_path / "large", device=CPU, init=init)
+    assert "holds tier 's'; tier 'm' is grown from it" in caplog.text
+    small, large = load_network(init), load_network(tmp_path / "large" / "last.safetensors")
+    assert large.architecture.tier == "m"
+    clip = torch.rand(1, 2, 3, 16, 16) * 2 - 1
+    with torch.inference_mode():
+        assert torch.allclose(large(clip), small(clip), atol=1e-5)
+
+
 def test_a_new_scale_beside_old_weights_is_said(
     material: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -198,8 +213,8 @@ def test_requests_that_cannot_be_met_are_refused_in_one_line(material: Path, vgg
             },
         ),
         (
-            "holds tier 's'",
-            {"plan": settings(tier="m"), "data": material, "out": tmp_path / "i", "init": run / "last.safetensors"},
+            "holds tier 's', the run trains 'l'",
+            {"plan": settings(tier="l"), "data": material, "out": tmp_path / "i", "init": run / "last.safetensors"},
         ),
         ("no training data at", {"plan": settings(), "data": tmp_path / "nothing", "out": tmp_path / "e"}),
     ]
