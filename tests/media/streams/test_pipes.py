@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,8 @@ def fed(data: bytes | list[bytes]) -> Iterator[int]:
     source, sink = os.pipe()
 
     def write() -> None:
-        with open(sink, "wb", buffering=0) as pipe:  # noqa: PTH123
+        # A reader that refuses what it is told may have left before the first byte.
+        with suppress(BrokenPipeError), open(sink, "wb", buffering=0) as pipe:  # noqa: PTH123
             for part in [data] if isinstance(data, bytes) else data:
                 pipe.write(part)
 
