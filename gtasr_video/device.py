@@ -13,10 +13,12 @@ import torch
 
 from gtasr_video.errors import DeviceError
 
-# What libraries beneath torch say instead of raising OutOfMemoryError; the last two are oneDNN's words on a CPU.
+# What torch and libraries beneath it say, in lower case, instead of raising OutOfMemoryError. oneDNN ("could not ...")
+# may have other reasons; then nothing smaller works either.
 _EXHAUSTED = (
-    *("can't allocate memory", "out of memory", "CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED"),
-    *("could not create a primitive", "could not create a memory"),
+    *("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory"),
+    *("bad_alloc", "bad allocation", "cudnn_status_alloc_failed", "cublas_status_alloc_failed"),
+    *("could not create a primitive", "could not create a memory", "could not execute a primitive"),
 )
 
 # Limits of a process, and what /proc calls that which counts against them.
@@ -142,7 +144,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Return whether `error` says that memory is exhausted, in any of the words torch has for it."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _EXHAUSTED)
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _EXHAUSTED)
 
 
 def _kib(file: str, name: str) -> int | None:

@@ -86,3 +86,14 @@ def test_no_gpu_at_all(gpus) -> None:
     gpus()
     with pytest.raises(DeviceError, match=r"no CUDA device cuda:0 \(none found\)"):
         device.choose("cuda")
+
+
+def test_errors_that_mean_memory() -> None:
+    said = "[enforce fail at alloc_cpu.cpp:119] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to ..."
+    assert device.is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"))
+    assert device.is_out_of_memory(RuntimeError(said))
+    assert device.is_out_of_memory(RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"))
+    assert device.is_out_of_memory(RuntimeError("std::bad_alloc"))
+    assert device.is_out_of_memory(MemoryError())
+    assert device.is_out_of_memory(RuntimeError("could not create a primitive"))
+    assert not device.is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))

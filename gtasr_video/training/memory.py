@@ -1,27 +1,15 @@
-"""Running out of memory: which errors mean it, and what size of step would fit, found by trying."""
+"""Running out of memory: what size of step would fit, found by trying."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
 
-import torch
-
 from gtasr_video.errors import TrainingError
 from gtasr_video.training.objective import Pictures
 from gtasr_video.training.settings import Phase
 
-_CPU_SAYS = ("not enough memory", "can't allocate memory", "cannot allocate memory", "bad_alloc", "bad allocation")
-# What oneDNN says when it cannot allocate, and it may have other reasons; then nothing smaller works either.
-_ONEDNN_SAYS = ("could not create a primitive", "could not create a memory", "could not execute a primitive")
 _SMALLEST_CROP = 16
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether `error` says that memory ran out, on a GPU or the CPU."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _CPU_SAYS + _ONEDNN_SAYS)
 
 
 def too_large(

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gtasr_video.device import Device
+from gtasr_video.device import Device, is_out_of_memory
 from gtasr_video.errors import TrainingError
-from gtasr_video.training.memory import is_out_of_memory, too_large
+from gtasr_video.training.memory import too_large
 from gtasr_video.training.objective import Draw, Objective, Pictures, Terms
 from gtasr_video.training.ranks import Ranks
 from gtasr_video.training.settings import Phase, TrainSettings

@@ -22,6 +22,9 @@ from gtasr_video.runtime.footprint import peak_bytes
 from gtasr_video.runtime.upscaler import Upscaler
 from tests import fakes
 
+# For such a process: each tensor has its own mapping, as what is freed into glibc's heap still counts against a limit.
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(1 << 18)}
+
 SPEC = VideoSpec(800, 608, Fraction(1, 25), LAYOUTS["yuv420p"], frame_rate=Fraction(25))
 
 

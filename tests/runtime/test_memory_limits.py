@@ -30,8 +30,8 @@ def test_within_a_limit_frames_are_made_in_parts(
 ) -> None:
     """`begins` tells whether the first try is the whole frame: the limit is known before, or met on the way."""
     out = tmp_path / "planes.safetensors"
-    command = [sys.executable, "-m", limited.__name__, when, "480", str(out)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
+    command = [sys.executable, "-m", limited.__name__, when, "380", str(out)]
+    environment = os.environ | limited.ENVIRONMENT
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     grids = json.loads(done.stdout)

@@ -20,9 +20,9 @@ from gtasr_video.errors import TrainingError
 from gtasr_video.models.checkpoint import read_tensors
 from gtasr_video.training import losses as equations
 from gtasr_video.training.loop import train
-from gtasr_video.training.memory import is_out_of_memory
 from gtasr_video.training.objective import Objective, Pictures
 from gtasr_video.training.settings import Weights
+from tests.runtime.limited import ENVIRONMENT
 from tests.training.test_loop import CPU, STAGE_ONE, losses, settings
 
 ROOT = Path(__file__).parent.parent.parent
@@ -83,15 +83,6 @@ def test_a_gradient_that_is_no_number_names_its_term_and_moves_nothing(
 # Memory
 
 
-def test_errors_that_mean_memory() -> None:
-    said = "[enforce fail at alloc_cpu.cpp:119] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to ..."
-    assert is_out_of_memory(torch.OutOfMemoryError(OUT_OF_MEMORY))
-    assert is_out_of_memory(RuntimeError(said))
-    assert is_out_of_memory(MemoryError())
-    assert is_out_of_memory(RuntimeError("could not create a primitive"))
-    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
-
-
 @pytest.mark.parametrize(
     ("limit", "way_out"),
     [
@@ -140,10 +131,12 @@ def test_out_of_memory_cuts_crops_where_one_clip_does_not_fit(
     assert message.endswith("this fits when tried: --set phases.0.batch=1 --set data.crop=16")
 
 
-# The address space is limited once everything is loaded, to what is in use and a little more.
+# Data is limited once everything is loaded, to what is in use and a little more. Not the address space: there the stack
+# of the main thread counts, and where it cannot grow the process dies without a word.
 SHORT_OF_MEMORY = """
-import dataclasses, resource, sys
+import dataclasses, sys
 from pathlib import Path
+from tests.runtime.limited import limit
 from tests.training.test_loop import CPU, STAGE_ONE, settings
 from gtasr_video.cli import invoke
 from gtasr_video.training import loop
@@ -154,8 +147,7 @@ plan = settings(dataclasses.replace(STAGE_ONE, clips=2048, batch=1024), validati
 train(settings(dataclasses.replace(STAGE_ONE, clips=2)), [material], out / "warm", device=CPU)
 
 def limited(*arguments, whole=loop.steps, **named):
-    used = next(int(s.split()[1]) << 10 for s in open("/proc/self/status") if s.startswith("VmSize"))
-    resource.setrlimit(resource.RLIMIT_AS, (used + (400 << 20), resource.getrlimit(resource.RLIMIT_AS)[1]))
+    limit(400)
     return whole(*arguments, **named)
 
 loop.steps = limited
@@ -167,7 +159,7 @@ except Exception as error:
 
 
 def test_a_process_that_is_really_short_of_memory_says_what_fits(material: Path, tmp_path: Path) -> None:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment = os.environ | ENVIRONMENT | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", SHORT_OF_MEMORY, str(material), str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=110, check=False)
     last = done.stdout.splitlines()[-1] if done.stdout else done.stderr
