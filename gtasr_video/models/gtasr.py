@@ -70,7 +70,7 @@ TIERS: Mapping[str, Architecture] = MappingProxyType(
     {
         "s": Architecture("s", 2, (64, 128), ((1, 1), (1, 0)), guide=16, embedding=32),
         "m": Architecture("m", 2, (128, 256), ((2, 3), (3, 0)), guide=32, embedding=64),
-        "l": Architecture("l", 1, (64, 128, 256), ((6, 8), (5, 7), (5, 0)), guide=32, embedding=64),
+        "l": Architecture("l", 2, (192, 256), ((5, 5), (3, 0)), guide=32, embedding=64),
     }
 )
 

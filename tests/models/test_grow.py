@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import pairwise
 
 import pytest
 import torch
@@ -46,11 +47,15 @@ def test_everything_new_learns() -> None:
     assert still == [], "the maps are asked for in training alone, the state only on the path before its end"
 
 
+def test_each_tier_has_a_place_in_the_next() -> None:
+    tiers = list(TIERS.values())
+    for small, large in pairwise(tiers):
+        assert can_grow(small, small)
+        assert can_grow(small, large)
+        assert not can_grow(large, small)
+
+
 def test_what_has_no_place_is_refused() -> None:
-    assert can_grow(TIERS["s"], TIERS["m"])
-    assert can_grow(TIERS["s"], TIERS["s"])
-    assert not can_grow(TIERS["m"], TIERS["s"])
-    assert not can_grow(TIERS["s"], TIERS["l"])
     assert not can_grow(dataclasses.replace(LARGE, guide=8), LARGE)
     with pytest.raises(ValueError, match="tier 'tiny-fine' has no place for all of tier 'tiny'"):
         grow(tiny(), TINY_FINE)

@@ -11,7 +11,8 @@ import torch
 from gtasr_video.device import choose
 from gtasr_video.errors import ModelError, TrainingError
 from gtasr_video.models import load_model, read_card
-from gtasr_video.models.checkpoint import load_network
+from gtasr_video.models.checkpoint import load_network, save_model
+from gtasr_video.models.gtasr import TIERS, GTASRVideo
 from gtasr_video.ops.degrade import DegradationSettings
 from gtasr_video.training.clips import DataSettings
 from gtasr_video.training.loop import train
@@ -188,6 +189,8 @@ def test_old_checkpoints_are_dropped_and_nothing_half_written_stays(material: Pa
 def test_requests_that_cannot_be_met_are_refused_in_one_line(material: Path, vgg: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     train(settings(), [material], run, device=CPU)
+    larger = tmp_path / "m.safetensors"
+    save_model(larger, GTASRVideo(TIERS["m"], (4,)))
     cases: list[tuple[str, dict[str, Any]]] = [
         ("already holds a run", {"plan": settings(), "data": material, "out": run}),
         ("no checkpoint to resume", {"plan": settings(), "data": material, "out": tmp_path / "n", "resume": True}),
@@ -213,8 +216,8 @@ def test_requests_that_cannot_be_met_are_refused_in_one_line(material: Path, vgg
             },
         ),
         (
-            "holds tier 's', the run trains 'l'",
-            {"plan": settings(tier="l"), "data": material, "out": tmp_path / "i", "init": run / "last.safetensors"},
+            "holds tier 'm', the run trains 's'",
+            {"plan": settings(tier="s"), "data": material, "out": tmp_path / "i", "init": larger},
         ),
         ("no training data at", {"plan": settings(), "data": tmp_path / "nothing", "out": tmp_path / "e"}),
     ]
