@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gtasr_video.models.consistency import Path
 from gtasr_video.ops.edges import laplacian, luma, sobel
+from gtasr_video.ops.metrics import ssim
 from gtasr_video.ops.warp import warp
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
@@ -67,6 +68,16 @@ def guide(edges: Tensor, texture: Tensor, truth: Tensor) -> Tensor:
     """Return L1 of the guide's maps (B, 1, H, W) against the Sobel and Laplacian maps of the truth's luma."""
     y = luma(truth)
     return (edges - sobel(y)).abs().mean() + (texture - laplacian(y)).abs().mean()
+
+
+def similarity(prediction: Tensor, truth: Tensor) -> Tensor:
+    """Return 1 - SSIM on luma: what blurs contrast away costs more here than by its error of single pixels."""
+    return 1 - ssim((prediction + 1) / 2, (truth + 1) / 2, border=0).mean()
+
+
+def color(prediction: Tensor, y: Tensor) -> Tensor:
+    """Return the mean difference of the mean R, G and B of each picture and of its input `y` (B, 3, h, w)."""
+    return (prediction.mean((2, 3)) - y.mean((2, 3))).abs().mean()
 
 
 def temporal_trajectory_alignment(

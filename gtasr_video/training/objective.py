@@ -149,6 +149,8 @@ class Objective:
             "loss/ct": w.consistency,
             "loss/ta": w.trajectory,
             "loss/guide": w.guide,
+            "loss/ssim": w.similarity,
+            "loss/color": w.color,
             "loss/dtm": w.dtm,
             "loss/rect": w.rectification,
             "loss/tta": w.temporal_trajectory,
@@ -220,6 +222,10 @@ class Objective:
         if w.guide:
             edges, texture = self.model.adapter.maps(moment.context.guide)
             terms["loss/guide"] = losses.guide(edges.float(), texture.float(), moment.x0)
+        if w.similarity:
+            terms["loss/ssim"] = losses.similarity(moment.prediction, moment.x0)
+        if w.color:
+            terms["loss/color"] = losses.color(moment.prediction, moment.y)
         if moment.target is not None:
             terms["loss/ct"] = self._consistency(moment, moment.target, draw)
         if self.phase.stage == 1 and w.trajectory:

@@ -19,7 +19,8 @@ class Weights:
     perceptual  of the VGG16 distance within each distance d = Charbonnier + perceptual * VGG16 distance. The paper
                 has 0.5 and 0.5 with LPIPS, whose values are about a tenth of this distance's.
     The others follow the method: consistency (CT), trajectory (TA, stage I), guide (DRSR's maps), dtm (DTM with
-    stabilisation) and rectification (stage II), temporal_trajectory (TTA) and temporal_rectification.
+    stabilisation) and rectification (stage II), temporal_trajectory (TTA) and temporal_rectification. Two that it does
+    not have: similarity, of 1 - SSIM, and color, of the difference of mean colours of output and input.
     """
 
     perceptual: float = 0.02
@@ -30,6 +31,8 @@ class Weights:
     rectification: float = 1.0
     temporal_trajectory: float = 0.5
     temporal_rectification: float = 0.1
+    similarity: float = 0.0
+    color: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,8 @@ Part = Literal[
     "rectification",
     "temporal_trajectory",
     "temporal_rectification",
+    "similarity",
+    "color",
     "memory",
 ]
 

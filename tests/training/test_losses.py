@@ -206,3 +206,27 @@ def test_the_guide_is_judged_by_edges_and_texture_of_luma() -> None:
     y = luma(truth)
     assert losses.guide(sobel(y), laplacian(y), truth).item() == pytest.approx(0, abs=1e-7)
     assert losses.guide(torch.zeros_like(y), torch.zeros_like(y), truth).item() > 0.1
+
+
+def test_similarity_asks_for_contrast_where_the_error_is_the_same() -> None:
+    (truth,) = pictures(1, 32)
+    truth = 0.5 * truth
+    mean = truth.mean((2, 3), keepdim=True)
+    flat = truth + 0.4 * (mean - truth)
+    bold = truth - 0.4 * (mean - truth)
+    assert losses.similarity(truth, truth).item() == pytest.approx(0, abs=1e-5)
+    assert squared(flat, truth).allclose(squared(bold, truth))
+    assert losses.similarity(flat, truth).item() > 1.5 * losses.similarity(bold, truth).item() > 0.01
+    flat.requires_grad_(True)
+    losses.similarity(flat, truth).backward()
+    assert flat.grad is not None
+    assert bool(flat.grad.isfinite().all())
+    assert bool((flat.grad * (truth - mean)).sum() < 0), "it pulls towards more contrast"
+
+
+def test_colour_is_that_of_the_input_whatever_the_detail() -> None:
+    y, detail = pictures(2, 8)
+    detail = detail - detail.mean((2, 3), keepdim=True)
+    assert losses.color(y + detail, y).item() == pytest.approx(0, abs=1e-6)
+    shift = torch.tensor([0.1, -0.2, 0.0]).view(3, 1, 1)
+    assert losses.color(y + detail + shift, y).item() == pytest.approx(0.1, abs=1e-6)

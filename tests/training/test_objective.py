@@ -78,6 +78,19 @@ def test_a_term_without_weight_costs_no_look_at_the_network() -> None:
         assert looks[0] is None, "at t = N without noise the state on the path is zero"
 
 
+def test_similarity_and_colour_are_asked_for_by_their_weights() -> None:
+    terms = {}
+    for weight in (0.0, 0.5):
+        weights = Weights(perceptual=0, similarity=weight, color=weight)
+        objective = Objective(model(), Phase(frames=3, weights=weights), None)
+        terms[weight] = objective.terms(clip(3), Draw.of(0, 0))
+    more = {"loss/ssim", "loss/color"}
+    assert terms[0.5].keys() - terms[0.0].keys() == more
+    added = objective.total(terms[0.5]) - objective.total(terms[0.0])
+    assert added.item() == pytest.approx(0.5 * sum(float(terms[0.5][name]) for name in more), rel=1e-4)
+    assert added > 0
+
+
 def model() -> GTASRVideo:
     return tiny(noise_scale=0.0)
 
