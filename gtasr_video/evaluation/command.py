@@ -44,6 +44,7 @@ EXTRA = {"cv2": "opencv-python-headless", "scipy": "scipy", "PIL": "pillow"}
 @click.option(
     "--steps", type=int, multiple=True, metavar="N", help="Steps of the networks; may be repeated.  [default: 1]"
 )
+@click.option("--without-memory", is_flag=True, default=None, help="Measure networks frame by frame, too.")
 @click.option("--peer", "peers", multiple=True, metavar="NAME|FILE.param", help="bicubic, lanczos or an ncnn model.")
 @click.option("--peer-command", "peer_commands", multiple=True, metavar="'PROG {input} {output}'", help="Any program.")
 @click.option("--scale", type=int, help="How many times larger the result is.  [default: 4]")
@@ -156,7 +157,12 @@ def _methods(config: EvaluateConfig, device: Device) -> list[Method]:
     return [
         *(ways.peer(name, config.scale) for name in names),
         *(ways.Program(line) for line in config.peer_commands),
-        *(ways.model(name, config.scale, device, config.seed, n) for name in config.models for n in config.steps),
+        *(
+            ways.model(name, config.scale, device, config.seed, n, memory=memory)
+            for name in config.models
+            for n in config.steps
+            for memory in ((True, False) if config.without_memory else (True,))
+        ),
     ]
 
 

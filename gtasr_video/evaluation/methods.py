@@ -131,10 +131,11 @@ def lanczos(scale: int) -> FrameMethod:
     return FrameMethod("lanczos", f"lanczos x{scale}", upscale)
 
 
-def model(name: str, scale: int, device: Device, seed: int, steps: int = 1) -> FrameMethod:
+def model(name: str, scale: int, device: Device, seed: int, steps: int = 1, *, memory: bool = True) -> FrameMethod:
     """Return one of this package's networks, a tier's name or a .safetensors file; raises ModelError.
 
-    steps  as in `load_model`; more than one is said in the method's name
+    steps   as in `load_model`; more than one is said in the method's name
+    memory  as in `run_model`; none is said in the method's name
 
     Never cached: its output depends on the code as well as on the weights.
     """
@@ -144,20 +145,26 @@ def model(name: str, scale: int, device: Device, seed: int, steps: int = 1) -> F
         network.to(device=device.torch_device, dtype=dtype).eval()
 
     def upscale(frames: Iterator[Tensor]) -> Iterator[Tensor]:
-        return run_model(network, frames, device.torch_device, seed)
+        return run_model(network, frames, device.torch_device, seed, memory=memory)
 
     label = Path(name).stem if name.endswith(".safetensors") else name
-    return FrameMethod(label if steps == 1 else f"{label}, {steps} steps", None, upscale)
+    said = [f"{steps} steps"] * (steps != 1) + ["no memory"] * (not memory)
+    return FrameMethod(", ".join([label, *said]), None, upscale)
 
 
-def run_model(network: VideoModel, frames: Iterator[Tensor], device: torch.device, seed: int = 0) -> Iterator[Tensor]:
-    """Yield `network`'s uint8 (3, s H, s W) for each uint8 (3, H, W) of one stream without cuts."""
+def run_model(
+    network: VideoModel, frames: Iterator[Tensor], device: torch.device, seed: int = 0, *, memory: bool = True
+) -> Iterator[Tensor]:
+    """Yield `network`'s uint8 (3, s H, s W) for each uint8 (3, H, W) of one stream without cuts.
+
+    memory  False makes every frame the first of a stream: what is left is the network without its temporal parts
+    """
     facts, state = network.facts, None
     for frame in frames:
         height, width = frame.shape[-2:]
         x = _padded(to_unit(frame).to(device) * 2 - 1, facts.multiple_of)
         with torch.inference_mode():
-            if state is None:
+            if state is None or not memory:
                 state = network.initial(1, *x.shape[-2:])
             y, state = network.step(x, state, seed=seed)
         yield to_bytes((y.cpu() + 1) / 2)[:, : height * facts.scale, : width * facts.scale]

@@ -27,6 +27,7 @@ class EvaluateConfig:
     models, peers   this package's networks (tier or .safetensors), and built-in peers or ncnn .param files;
                     bicubic is always measured, as every ratio needs it
     steps           each network is measured with each of these numbers of steps a frame
+    without_memory  each network is measured once more with every frame as the first of a stream
     peer_commands   outside programs, ``"prog {input} {output}"``
     limit_frames    first frames of each clip, or None for all
     vgg_every       the VGG16 distance and NIQE, the costly ones, are measured on every so many-th frame
@@ -38,6 +39,7 @@ class EvaluateConfig:
     degradations: tuple[str, ...] = ("clean", "web", "hard")
     models: tuple[str, ...] = ()
     steps: tuple[int, ...] = (1,)
+    without_memory: bool = False
     peers: tuple[str, ...] = ("lanczos",)
     peer_commands: tuple[str, ...] = ()
     limit_frames: int | None = None

@@ -5,6 +5,8 @@ Pictures are RGB in [0, 1], (B, 3, H, W); every function returns one number a pi
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -13,6 +15,8 @@ from gtasr_video.ops.warp import warp
 
 BORDER = 4
 PSNR_CAP = 100.0
+VIDEO_LUMA = (65.481, 128.553, 24.966)
+VIDEO_BLACK = 16
 
 
 def luma(rgb: Tensor) -> Tensor:
@@ -20,7 +24,7 @@ def luma(rgb: Tensor) -> Tensor:
 
     Super-resolution papers measure PSNR and SSIM on these numbers, not rounded, with 255 as the peak.
     """
-    return _weigh(rgb, (65.481, 128.553, 24.966)) + 16
+    return _weigh(rgb, VIDEO_LUMA) + VIDEO_BLACK
 
 
 def luma_full(rgb: Tensor) -> Tensor:
@@ -40,15 +44,29 @@ def ssim(a: Tensor, b: Tensor, border: int = BORDER) -> Tensor:
     As in Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity" (2004): an
     11 x 11 Gaussian window of sigma 1.5, only where it lies wholly on the picture; K1 = 0.01, K2 = 0.03.
     """
-    x, y = _cut(luma(a), border), _cut(luma(b), border)
+    return ssim_of_luma(_cut(luma(a), border), _cut(luma(b), border), _window)
+
+
+def ssim_of_luma(x: Tensor, y: Tensor, window: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return `ssim` of two planes (B, 1, H, W) of `luma`; `window` weighs them as `gaussian_line` does along each side.
+
+    Computed in the type of the planes.
+    """
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    mean_x, mean_y = _window(x), _window(y)
-    var_x = _window(x * x) - mean_x**2
-    var_y = _window(y * y) - mean_y**2
-    covariance = _window(x * y) - mean_x * mean_y
+    mean_x, mean_y = window(x), window(y)
+    var_x = window(x * x) - mean_x**2
+    var_y = window(y * y) - mean_y**2
+    covariance = window(x * y) - mean_x * mean_y
     light = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
     structure = (2 * covariance + c2) / (var_x + var_y + c2)
     return (light * structure).mean((1, 2, 3))
+
+
+def gaussian_line(like: Tensor) -> Tensor:
+    """Return the weights (11,) of SSIM's window along one side: a Gaussian of sigma 1.5, of the type of `like`."""
+    at = torch.arange(11, device=like.device, dtype=like.dtype) - 5
+    line = torch.exp(-0.5 * (at / 1.5) ** 2)
+    return line / line.sum()
 
 
 def warping_error(now: Tensor, before: Tensor, flow: Tensor, valid: Tensor) -> Tensor:
@@ -96,7 +114,5 @@ def _cut(x: Tensor, border: int) -> Tensor:
 
 
 def _window(x: Tensor) -> Tensor:
-    at = torch.arange(11, device=x.device, dtype=x.dtype) - 5
-    line = torch.exp(-0.5 * (at / 1.5) ** 2)
-    line = line / line.sum()
+    line = gaussian_line(x)
     return F.conv2d(F.conv2d(x, line.view(1, 1, 11, 1)), line.view(1, 1, 1, 11))

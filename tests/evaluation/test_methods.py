@@ -170,6 +170,14 @@ def test_the_bicubic_model_is_the_bicubic_peer(small: Path) -> None:
     assert all((a.int() - b.int()).abs().max() <= 1 for a, b in zip(ours, theirs, strict=True))
 
 
+def test_without_memory_every_frame_is_the_first() -> None:
+    frames = [torch.full((3, 8, 8), 100, dtype=torch.uint8) for _ in range(3)]
+    outputs = list(methods.run_model(Counting(), iter(frames), torch.device("cpu"), seed=5, memory=False))
+    assert [y.float().mean().item() for y in outputs] == [outputs[0].float().mean().item()] * 3
+    with_memory = list(methods.run_model(Counting(), iter(frames), torch.device("cpu"), seed=5))
+    assert with_memory[2].float().mean() > outputs[2].float().mean()
+
+
 def test_a_network_is_measured_with_as_many_steps_as_asked_for(small: Path, tmp_path: Path) -> None:
     file = tmp_path / "mine.safetensors"
     save_model(file, tiny(scales=(2,)))

@@ -8,6 +8,7 @@ from torch import Tensor
 from gtasr_video.models.consistency import Path
 from gtasr_video.models.temporal import fresh_noise, transport_noise
 from gtasr_video.models.vgg import VGGDistance
+from gtasr_video.ops.metrics import ssim
 from gtasr_video.ops.warp import warp
 from gtasr_video.training import losses
 from tests.models.test_vgg import arrays
@@ -206,6 +207,15 @@ def test_the_guide_is_judged_by_edges_and_texture_of_luma() -> None:
     y = luma(truth)
     assert losses.guide(sobel(y), laplacian(y), truth).item() == pytest.approx(0, abs=1e-7)
     assert losses.guide(torch.zeros_like(y), torch.zeros_like(y), truth).item() > 0.1
+
+
+def test_similarity_is_one_less_the_ssim_that_is_measured() -> None:
+    truth, noise = pictures(2, 40)
+    truth, noise = truth[..., :28], noise[..., :28]
+    prediction = (0.7 * truth + 0.3 * noise).clamp(-1, 1)
+    measured = ssim((prediction + 1) / 2, (truth + 1) / 2, border=0).mean().item()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert losses.similarity(prediction, truth).item() == pytest.approx(1 - measured, abs=1e-5)
 
 
 def test_similarity_asks_for_contrast_where_the_error_is_the_same() -> None:
