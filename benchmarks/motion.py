@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from gtasr_video.device import choose
 from gtasr_video.media import Reader
 from gtasr_video.models.checkpoint import load_network, weights_path
-from gtasr_video.models.flow import Motion, block_motion, gather_pixels
+from gtasr_video.models.flow import Motion, estimate_motion, gather_pixels
 from gtasr_video.models.temporal import move_features, move_picture
 from gtasr_video.ops.color import yuv_to_rgb
 from gtasr_video.ops.edges import luma
@@ -109,7 +109,7 @@ def dis(preset: int) -> Callable[[Tensor, Tensor], Tensor]:
 
 def as_motion(flow: Tensor) -> Motion:
     """Return flow (1, 2, h, w) at cell resolution as what the network's own functions take."""
-    return Motion(flow.round().long(), flow, flow.float(), flow)
+    return Motion(flow.float(), flow.round().long(), flow[:, :1])
 
 
 def own(output: Tensor, features: Tensor, flow: Tensor) -> Tensor:
@@ -175,11 +175,11 @@ def nothing(now: Tensor, before: Tensor) -> Tensor:
 def mechanisms() -> list[Mechanism]:
     """Return what is compared; the first is what the network has."""
 
-    def blocks(now: Tensor, before: Tensor) -> Tensor:
-        return block_motion(now, before, CELL).whole
+    def whole(now: Tensor, before: Tensor) -> Tensor:
+        return estimate_motion(now, before, CELL).whole
 
-    def fractions(now: Tensor, before: Tensor) -> Tensor:
-        return block_motion(now, before, CELL).flow
+    def gradients(now: Tensor, before: Tensor) -> Tensor:
+        return estimate_motion(now, before, CELL).flow
 
     def wide(motion: Tensor) -> Tensor:
         return spread(motion, CELL).float()
@@ -189,12 +189,12 @@ def mechanisms() -> list[Mechanism]:
 
     fast, medium = dis(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST), dis(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     return [
-        Mechanism("block motion with fractions, full-size warp", fractions, own, wide),
-        Mechanism("block motion with fractions, whole HR pixels", fractions, own_gather, wide),
-        Mechanism("block motion, whole LR pixels", blocks, whole_cells, wide),
+        Mechanism("gradients coarse to fine, full-size warp", gradients, own, wide),
+        Mechanism("gradients coarse to fine, whole HR pixels", gradients, own_gather, wide),
+        Mechanism("gradients coarse to fine, whole LR pixels", whole, whole_cells, wide),
         Mechanism("DIS ultrafast, small warp", fast, small_warp, same),
         Mechanism("DIS medium, small warp", medium, small_warp, same),
-        Mechanism("Lucas-Kanade, small warp", lucas_kanade, small_warp, same),
+        Mechanism("Lucas-Kanade at one size, small warp", lucas_kanade, small_warp, same),
         Mechanism("DIS ultrafast, whole HR pixels", fast, full_gather, same),
         Mechanism("DIS ultrafast, full-size warp", fast, full_warp, same),
         Mechanism("DIS ultrafast, full-size remap", fast, full_remap, same),

@@ -126,8 +126,8 @@ class Case:
         """Run the network alone, in the form of a work."""
         from gtasr_video.runtime.backends.frame import Enlarged
 
-        cells, following = self.model.step_in_cells(x, state)
-        return Enlarged((cells,), x.new_ones((), dtype=torch.bool), following)
+        prediction, following = self.model.step_in_cells(x, state)
+        return Enlarged((prediction.residual,), x.new_ones((), dtype=torch.bool), following)
 
     def session(self, count: int) -> tuple[float, dict[str, Any]]:
         """Return (seconds a frame, where the time went) of a whole session."""

@@ -9,7 +9,7 @@ from types import MappingProxyType
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from gtasr_video.models.flow import COARSE, SEARCH
+from gtasr_video.models.flow import PATCH, ROUNDS, WINDOW
 from gtasr_video.models.gtasr import TIERS, Architecture, GTASRVideo
 
 SCALES = (4, 3, 2)
@@ -67,10 +67,9 @@ def macs_per_pixel(architecture: Architecture, scale: int) -> int:
             model.step(torch.zeros(1, 3, side, side), model.initial(1, side, side))
     convolutions = counter.get_total_flops() // 2 // side**2
     bicubic = 16 * 3 * scale**2
-    shifts = (2 * SEARCH + 1) ** 2
-    # Exhaustive search at 1/4 size, 9 candidates at 1/2 and at full size, 6 with a 3 x 3 box a cell at full size.
-    motion = shifts * 10 // COARSE**2 + 9 // 4 + 9 + 6 + 6 * 9 // architecture.cell**2
-    # Two rounds of fractions: gradients, five products, five box sums of 5 x 5 a cell, and a bilinear warp.
-    motion += 2 * (12 + 5 + 5 * 25 // architecture.cell**2 + 4)
+    # A round: a bilinear warp, two gradients, weighted products and their sums, five boxes a patch twice.
+    a_round = 4 + 4 + 20 + 2 * 5 * WINDOW**2 // PATCH**2
+    # The levels together have 4/3 of the pixels; each smooths both frames. Then a last warp, and the error it leaves.
+    motion = (ROUNDS * a_round + 2 * 8) * 4 // 3 + 4 + 2
     moved = 4 * scale**2
     return convolutions + bicubic + motion + moved

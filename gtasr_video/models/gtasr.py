@@ -32,8 +32,8 @@ from gtasr_video.models.temporal import (
     transport_noise,
 )
 from gtasr_video.models.trunk import Trunk, trunk_reach
-from gtasr_video.ops.edges import LUMA
-from gtasr_video.ops.resize import enlarge
+from gtasr_video.ops.edges import LUMA, luma
+from gtasr_video.ops.resize import enlarge, enlarge_in_cells
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +82,30 @@ class Context(NamedTuple):
     features   (B, C, H/c, W/c) stem, guide and temporal reference joined
     guide      (B, G, H/c, W/c) features of the high-frequency guide
     reference  the temporal reference: motion, confidence, validity
+    detail     (B, (c s)^2, H/c, W/c) luma of the previous output, moved, less that of yup: the residual that memory
+               alone would give; None where nothing comes before
     """
 
     yup: Tensor
     features: Tensor
     guide: Tensor
     reference: Reference
+    detail: Tensor | None
+
+
+class Prediction(NamedTuple):
+    """What the network makes of a point of the path.
+
+    residual  (B, 3 (c s)^2, H/c, W/c) f - yup as cells
+    luma      (B, (c s)^2, H/c, W/c) luma of it
+    held      (B, (c s)^2, H/c, W/c) what memory has changed that luma by, already in both; None without memory
+    features  (B, C, H/c, W/c) last features of the trunk
+    """
+
+    residual: Tensor
+    luma: Tensor
+    held: Tensor | None
+    features: Tensor
 
 
 class ScaleAdapter(nn.Module):
@@ -102,12 +120,17 @@ class ScaleAdapter(nn.Module):
         self.state = conv(pixels, width, 1)
         self.reference = conv(detail + width + 1, width, 1)
         self.head = conv(width, pixels, 1)
+        self.hold = conv(width, detail, 1)
         self.maps = GuideMaps(architecture.guide, cell * scale)
-        # Born as bicubic, and without memory: head and reference add nothing until they have learned something.
+        # Born as bicubic, and nearly without memory: head and reference add nothing until they have learned something,
+        # and little is held.
         nn.init.zeros_(self.reference.weight)
         nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.hold.weight)
         assert self.head.bias is not None
+        assert self.hold.bias is not None
         nn.init.zeros_(self.head.bias)
+        nn.init.constant_(self.hold.bias, -2.0)
 
 
 class Recall(nn.Module):
@@ -239,15 +262,33 @@ class GTASRVideo(nn.Module):
         if state is None:
             assert self.adapter.reference.bias is not None
             reference, recalled = no_reference(x, cell), self.adapter.reference.bias.view(1, -1, 1, 1)
+            detail = None
         else:
             reference = reference or find_reference(x, state.frame, state.age, cell)
             confidence = reference.confidence.to(dtype)
-            detail = move_picture(state.detail.to(dtype), reference.motion, cell, self.scale)
+            detail = self._remembered(x, state, reference).to(dtype)
             inner = move_features(state.features.to(dtype), reference.motion, cell)
             recalled = self._recall(detail, inner, confidence)
         features = self.adapter.frame(cells) + self.join_guide(guide) + recalled
         yup = enlarge(x, self.scale) if enlarged else x.new_zeros(0)
-        return Context(yup, features, guide, reference)
+        return Context(yup, features, guide, reference, detail)
+
+    def _remembered(self, x: Tensor, state: State, reference: Reference) -> Tensor:
+        """Return `Context.detail`, float32.
+
+        The whole picture moves, not the residual alone: two LR frames sample a scene at different places, and what
+        tells them apart is in what bicubic makes of each.
+        """
+        before = state.detail.float() + self._enlarged_luma(state.frame)
+        moved = move_picture(before, reference.motion, self.architecture.cell, self.scale)
+        return moved - self._enlarged_luma(x)
+
+    @torch.no_grad()
+    def _enlarged_luma(self, x: Tensor) -> Tensor:
+        """Return luma of the bicubic enlargement of x as cells, float32."""
+        if self.folded_gate is not None and x.device.type == "cpu":
+            return enlarge_in_cells(luma(x), self.architecture.cell, self.scale)
+        return self.to_cells(enlarge(luma(x), self.scale))
 
     def _recall(self, detail: Tensor, inner: Tensor, confidence: Tensor) -> Tensor:
         if self.recalls:
@@ -263,14 +304,14 @@ class GTASRVideo(nn.Module):
 
     def predict(
         self, context: Context, state: Tensor | None, tau: Tensor, refinement: Refinement | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Evaluate f - yup at x_t = yup + `state`.
+    ) -> Prediction:
+        """Evaluate f at x_t = yup + `state`.
 
         state       (B, 3 (c s)^2, H/c, W/c) x_t - yup, pixel-unshuffled; None where it is zero (tau = 1 without noise)
         tau         (B,) in [0, 1]
         refinement  what is folded at this tau, where that is not 1 and the network is folded
 
-        Returns (f - yup as cells, trunk features). At tau = 0 the first equals `state` exactly.
+        At tau = 0 the residual equals `state` exactly.
         """
         adapter, trunk, head, folded_gate = self.adapter, self.trunk, self.adapter.head, self.folded_gate
         if refinement is not None:
@@ -284,13 +325,47 @@ class GTASRVideo(nn.Module):
             stem = adapter.state(state.to(self.dtype))
         features = trunk(context.features + stem, embedding)
         residual = head(features)
+        of_state: float | Tensor = folded_gate or 0.0
         if embedding is not None:
             of_state, of_residual = self.gates(embedding)[:, :, None, None].split(1, dim=1)
             residual = residual * (1 + of_residual)
+        seen = self._seen_luma(residual, features)
+        held = None if context.detail is None else self._held(context, seen, features)
+        if held is not None:
+            residual, seen = residual + torch.cat([held] * 3, dim=1), seen + held
+        gain = _gain(tau, residual)
         if state is None:
-            return residual * _gain(tau, residual), features
-        gate = folded_gate or 0.0 if embedding is None else of_state
-        return compose(state, residual.to(state.dtype) + state * gate, tau), features
+            return Prediction(residual * gain, seen * gain, None if held is None else held * gain, features)
+        residual = compose(state, residual.to(state.dtype) + state * of_state, tau)
+        return Prediction(residual, self._luma(residual), None if held is None else held * gain, features)
+
+    def _held(self, context: Context, seen: Tensor, features: Tensor) -> Tensor:
+        """Return the change of luma that holds on to what was there before, as far as `features` say so.
+
+        A share of the difference between `detail` and the luma `seen` in this frame: a running mean along the motion,
+        whose length is learned place by place. Colour is that of this frame alone.
+        """
+        assert context.detail is not None
+        share = torch.sigmoid(self.adapter.hold(features)) * context.reference.confidence.to(seen.dtype)
+        return share * (context.detail.to(seen.dtype) - seen)
+
+    def _seen_luma(self, residual: Tensor, features: Tensor) -> Tensor:
+        """Return luma of what the head said. Read through it where nobody may ever look at `residual`."""
+        if not self._reads_through_head(residual):
+            return self._luma(residual)
+        pixels = torch.eye(residual.shape[1] // 3, device=residual.device)
+        matrix = torch.cat([weight * pixels for weight in LUMA], dim=1)
+        return read_through(self.adapter.head, features, matrix).to(residual.dtype)
+
+    @staticmethod
+    def _luma(cells: Tensor) -> Tensor:
+        red, green, blue = cells.chunk(3, dim=1)
+        return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
+
+    def _reads_through_head(self, residual: Tensor) -> bool:
+        """Return whether a few sums of the residual are cheaper read off the features: on a CPU, in a single step."""
+        is_heads = self.steps == 1 and self.noise_scale == 0 and self.folded_gate is not None
+        return is_heads and residual.device.type == "cpu"
 
     def to_cells(self, picture: Tensor) -> Tensor:
         """Pixel-unshuffle an HR picture (B, 3, s H, s W) into cells."""
@@ -323,16 +398,10 @@ class GTASRVideo(nn.Module):
             fresh,
         )
 
-    def advance(self, x: Tensor, state: State, context: Context, residual: Tensor, features: Tensor) -> State:
+    def advance(self, x: Tensor, state: State, reference: Reference, prediction: Prediction) -> State:
         """Return the state after frame x, given what `predict` returned for it; the noise is as in `state`."""
-        age = torch.where(context.reference.valid, state.age, torch.zeros_like(state.age)) + 1
-        detail = self.read_residual(residual, features, self._luma(residual)).to(residual.dtype)
-        return State(detail, features, x, state.noise, state.drift, age)
-
-    def _luma(self, like: Tensor) -> Tensor:
-        """Return ((c s)^2, 3 (c s)^2) float32: the luma of a picture in cells."""
-        pixels = torch.eye((self.architecture.cell * self.scale) ** 2, device=like.device)
-        return torch.cat([weight * pixels for weight in LUMA], dim=1)
+        age = torch.where(reference.valid, state.age, torch.zeros_like(state.age)) + 1
+        return State(prediction.luma, prediction.features, x, state.noise, state.drift, age)
 
     def step(self, x: Tensor, state: State, *, seed: int = 0) -> tuple[Tensor, State]:
         """Upscale one frame: float32 x (B, 3, H, W) in [-1, 1] -> float32 (B, 3, s H, s W), and the next state.
@@ -340,47 +409,50 @@ class GTASRVideo(nn.Module):
         H and W must be multiples of ``facts.multiple_of``. The output is not clamped. At the first frame, and where
         x is a new scene, nothing of `state` but its shape has any influence.
         """
-        residual, following = self.step_in_cells(x, state, seed=seed)
-        return enlarge(x, self.scale) + self.to_picture(residual).float(), following
+        prediction, following = self.step_in_cells(x, state, seed=seed)
+        return enlarge(x, self.scale) + self.to_picture(prediction.residual).float(), following
 
-    def step_in_cells(self, x: Tensor, state: State, *, seed: int = 0) -> tuple[Tensor, State]:
-        """Upscale one frame, but return only what it adds to bicubic, as cells (B, 3 (c s)^2, H/c, W/c); see `step`."""
+    def step_in_cells(self, x: Tensor, state: State, *, seed: int = 0) -> tuple[Prediction, State]:
+        """Upscale one frame, but return only what it adds to bicubic; see `step`."""
         context = self.observe(x, state, enlarged=False)
         noise, drift = self.next_noise(x, state, context.reference, seed)
-        residual, features = self.descend(context, noise)
-        following = self.advance(x, state._replace(noise=noise, drift=drift), context, residual, features)
-        return residual, following
+        prediction = self.descend(context, noise)
+        return prediction, self.advance(x, state._replace(noise=noise, drift=drift), context.reference, prediction)
 
-    def read_residual(self, residual: Tensor, features: Tensor, matrix: Tensor) -> Tensor:
-        """Return `matrix` (K, 3 (c s)^2) times `residual`, float32, given the trunk `features` it was made from.
+    def read_residual(self, prediction: Prediction, matrix: Tensor) -> Tensor:
+        """Return `matrix` (K, 3 (c s)^2) times the residual of `prediction`, float32.
 
-        On a CPU, where it is the head's alone, it is not looked at: `matrix` and the head are one smaller convolution.
+        Where it can be told from the features and what memory holds, the residual itself is not looked at.
         """
-        is_heads = self.steps == 1 and self.noise_scale == 0 and self.folded_gate is not None
-        if not is_heads or residual.device.type != "cpu":
+        residual, _, held, features = prediction
+        if not self._reads_through_head(residual):
             return F.conv2d(residual.float(), matrix[..., None, None])
         gain = _gain(torch.ones(1, device=matrix.device), matrix)[0, 0]
-        return read_through(self.adapter.head, features, gain * matrix)
+        read = read_through(self.adapter.head, features, gain * matrix)
+        if held is None:
+            return read
+        of_grey = matrix.view(len(matrix), 3, -1).sum(dim=1)
+        return read + F.conv2d(held.float(), of_grey[..., None, None])
 
-    def descend(self, context: Context, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def descend(self, context: Context, noise: Tensor) -> Prediction:
         """Evaluate the function at each of `steps` points of the path, each time from what came before.
 
-        Returns (f - yup as cells, trunk features), as `predict` does.
+        Returns what `predict` returned for the last.
         """
         fields = noise.chunk(self.steps, dim=1)
-        residual: Tensor | None = None
+        prediction: Prediction | None = None
         for k, tau in enumerate(self.path.descent(self.steps)):
             # q(xhat, t') - yup = (1 - a) (xhat - yup) + noise_scale a eps; nothing of xhat is left at t = N.
-            start = None if residual is None else (1 - tau) * residual
+            start = None if prediction is None else (1 - tau) * prediction.residual
             if self.noise_scale > 0:
                 eps = self.noise_cells(fields[k]) * (self.noise_scale * tau)
                 start = eps if start is None else start + eps
             refinement = self.refinements[k - 1] if k and self.refinements else None
             assert refinement is None or isinstance(refinement, Refinement)
             taus = torch.full((noise.shape[0],), tau, device=noise.device)
-            residual, features = self.predict(context, start, taus, refinement)
-        assert residual is not None
-        return residual, features
+            prediction = self.predict(context, start, taus, refinement)
+        assert prediction is not None
+        return prediction
 
     def forward(self, clip: Tensor, state: State | None = None, *, seed: int = 0) -> Tensor:
         """Upscale a clip (B, T, 3, H, W) in [-1, 1] -> (B, T, 3, s H, s W), frame by frame."""

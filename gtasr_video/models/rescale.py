@@ -45,7 +45,7 @@ def derive_adapter(model: GTASRVideo, source: int, target: int) -> None:
     detail, others = old.reference.weight[:, : len(up)], old.reference.weight[:, len(up) :]
     new.reference.weight.copy_(torch.cat([_reading(detail, up), others], dim=1))
     _copy_bias(old.reference.bias, new.reference.bias)
-    for before, after in ((old.head, new.head), (old.maps.maps, new.maps.maps)):
+    for before, after in ((old.head, new.head), (old.hold, new.hold), (old.maps.maps, new.maps.maps)):
         after.weight.copy_(_writing(before.weight, down))
         if before.bias is not None and after.bias is not None:
             after.bias.copy_(_writing(before.bias[:, None], down)[:, 0])

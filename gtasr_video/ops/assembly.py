@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from gtasr_video.frames import ColorSpec, PixelLayout
 from gtasr_video.ops.color import chroma_halving, codes_from_rgb, quantised
 from gtasr_video.ops.dither import DITHERED_BITS, thresholds_in_cells
-from gtasr_video.ops.resize import enlarge
+from gtasr_video.ops.resize import enlarging_kernel
 
 # Cells that the correction at the picture's sides looks at; a picture must be wider than that on either side.
 _EDGE = 2
@@ -123,7 +123,7 @@ def _weights(cell: int, scale: int, layout: PixelLayout, color: ColorSpec, devic
     subsampled = layout.planes > 1
     down, across = subsampled and layout.log2_chroma_h == 1, subsampled and layout.log2_chroma_w == 1
     rows = [_rows(side, halved=down and plane > 0) for plane in range(len(matrix))]
-    kernel, border = _bicubic_kernel(cell, scale)
+    kernel, border = enlarging_kernel(cell, scale)
     bicubic = torch.cat([torch.einsum("c,kf,fpyx->kcpyx", m, r, kernel) for m, r in zip(matrix, rows, strict=True)])
     residual = torch.cat([torch.kron(m[None], r) for m, r in zip(matrix, rows, strict=True)])
     offsets = torch.cat([o.expand(len(r)) for o, r in zip(offset, rows, strict=True)])
@@ -148,23 +148,6 @@ def _rows(side: int, *, halved: bool) -> Tensor:
     """Return (k, side^2): the pixels of a cell as they are, or the means of its rows two by two."""
     whole = torch.eye(side, dtype=torch.float64)
     return torch.kron(whole.view(side // 2, 2, side).mean(dim=1) if halved else whole, whole)
-
-
-def _bicubic_kernel(cell: int, scale: int) -> tuple[Tensor, int]:
-    """Return (f^2, cell^2, k, k) float64, one plane in cells to its enlargement in cells, and its reach in LR pixels.
-
-    Read off `enlarge` itself: what each pixel of a patch gives to the cell in its middle.
-    """
-    side = cell * scale
-    reach = 0 if scale == 1 else -(-2 // cell)
-    n = (2 * reach + 1) * cell
-    impulses = torch.eye(n * n, dtype=torch.float64).view(n * n, 1, n, n)
-    middle = slice(reach * side, (reach + 1) * side)
-    answers = enlarge(impulses, scale)[..., middle, middle].reshape(n * n, side * side)
-    k = 2 * reach + 1
-    return answers.view(k, cell, k, cell, side * side).permute(4, 1, 3, 0, 2).reshape(
-        -1, cell * cell, k, k
-    ), reach * cell
 
 
 def _halving(rows: int, side: int, color: ColorSpec) -> tuple[Tensor, Tensor, Tensor]:

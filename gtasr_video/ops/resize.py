@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -20,6 +22,39 @@ def bicubic(x: Tensor, size: tuple[int, int]) -> Tensor:
 def enlarge(x: Tensor, scale: int) -> Tensor:
     """Return the bicubic enlargement of (B, C, H, W) by the integer `scale` (1 returns `x` itself)."""
     return x if scale == 1 else bicubic(x, (x.shape[-2] * scale, x.shape[-1] * scale))
+
+
+def enlarge_in_cells(plane: Tensor, cell: int, scale: int) -> Tensor:
+    """Return ``pixel_unshuffle(enlarge(plane, scale), cell * scale)`` of (B, 1, H, W), to rounding.
+
+    By one convolution in float32: neither the large picture nor its rearrangement passes through memory.
+    """
+    kernel, border = _kernel_for(cell, scale, plane.device)
+    bordered = F.pad(plane.float(), [border] * 4, mode="replicate")
+    return F.conv2d(F.pixel_unshuffle(bordered, cell), kernel)
+
+
+@cache
+def _kernel_for(cell: int, scale: int, device: torch.device) -> tuple[Tensor, int]:
+    kernel, border = enlarging_kernel(cell, scale)
+    return kernel.to(device, torch.float32).contiguous(memory_format=torch.channels_last), border
+
+
+def enlarging_kernel(cell: int, scale: int) -> tuple[Tensor, int]:
+    """Return (f^2, cell^2, k, k) float64, one plane in cells to its enlargement in cells, and its reach in LR pixels.
+
+    Cells of the enlargement are f = cell * scale pixels a side. Read off `enlarge` itself: what each pixel of a patch
+    gives to the cell in its middle.
+    """
+    side = cell * scale
+    reach = 0 if scale == 1 else -(-2 // cell)
+    n = (2 * reach + 1) * cell
+    impulses = torch.eye(n * n, dtype=torch.float64).view(n * n, 1, n, n)
+    middle = slice(reach * side, (reach + 1) * side)
+    answers = enlarge(impulses, scale)[..., middle, middle].reshape(n * n, side * side)
+    k = 2 * reach + 1
+    kernel = answers.view(k, cell, k, cell, side * side).permute(4, 1, 3, 0, 2).reshape(-1, cell * cell, k, k)
+    return kernel, reach * cell
 
 
 def enlarge_bilinear(x: Tensor, factor: int) -> Tensor:

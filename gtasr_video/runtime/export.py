@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from gtasr_video.errors import ModelError, OutputError, UsageError
 from gtasr_video.models.facts import State, VideoModel
-from gtasr_video.models.flow import BLOCK
+from gtasr_video.models.flow import ALIGN
 from gtasr_video.models.gtasr import GTASRVideo
 from gtasr_video.models.int8 import measure_limits
 from gtasr_video.runtime.backends.calibration import shots
@@ -99,14 +99,14 @@ def _written(model: GTASRVideo, folder: Path, stem: str, kind: Format, limits: M
 
 def _facts(model: GTASRVideo) -> str:
     facts = model.facts
-    return f'{{"name": "{facts.name}", "scale": {facts.scale}, "multiple_of": {BLOCK}}}'
+    return f'{{"name": "{facts.name}", "scale": {facts.scale}, "multiple_of": {ALIGN}}}'
 
 
 @torch.no_grad()
 def exported(model: GTASRVideo) -> tuple[torch.export.ExportedProgram, list[str]]:
     """Return the step of `model` as a program for any size, and the names of its state. Raises ModelError."""
     # Two blocks a side and one more across: sizes that must not be taken for constants or for each other.
-    height, width = 2 * BLOCK, 3 * BLOCK
+    height, width = 2 * ALIGN, 3 * ALIGN
     template = model.initial(1, height, width)
     names = [name for name in State._fields[:-1] if getattr(template, name).numel()]
     rows, columns = (torch.export.Dim(name, min=2, max=1024) for name in ("block_rows", "block_columns"))
@@ -114,14 +114,16 @@ def exported(model: GTASRVideo) -> tuple[torch.export.ExportedProgram, list[str]
     def sizes(tensor: Tensor) -> dict[int, Any]:
         if tensor.dim() < 4:
             return {}
-        per_block = BLOCK * tensor.shape[-2] // height
+        per_block = ALIGN * tensor.shape[-2] // height
         return {2: per_block * rows, 3: per_block * columns}
 
     inputs = (torch.zeros(1, 3, height, width), *flatten(template))
     shapes = (sizes(inputs[0]), tuple(sizes(tensor) for tensor in inputs[1:]))
+    step = StepProgram(model, template)
+    step(*inputs)  # what is computed once and kept must not be computed while tracing
     try:
         with _quiet():
-            program = torch.export.export(StepProgram(model, template), inputs, dynamic_shapes=shapes, strict=False)
+            program = torch.export.export(step, inputs, dynamic_shapes=shapes, strict=False)
     except Exception as error:  # torch has no class of its own for what it cannot export
         raise ModelError(f"{model.facts.name} cannot be exported ({' '.join(str(error).split())[:200]})") from error
     return program, names

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from gtasr_video.models.cascade import Cascade
 from gtasr_video.models.facts import ModelFacts, State, VideoModel
 from gtasr_video.models.flow import REACH
-from gtasr_video.models.gtasr import GTASRVideo
+from gtasr_video.models.gtasr import GTASRVideo, Prediction
 from gtasr_video.models.temporal import find_reference
 from gtasr_video.ops.resize import enlarge
 
@@ -130,25 +130,26 @@ class Tiled(nn.Module):
 
     def step(self, x: Tensor, state: State, *, seed: int = 0) -> tuple[Tensor, State]:
         """Upscale one frame; see `VideoModel.step`."""
-        residual, following = self.step_in_cells(x, state, seed=seed)
-        return enlarge(x, self.facts.scale) + self.model.to_picture(residual).float(), following
+        prediction, following = self.step_in_cells(x, state, seed=seed)
+        return enlarge(x, self.facts.scale) + self.model.to_picture(prediction.residual).float(), following
 
-    def step_in_cells(self, x: Tensor, state: State, *, seed: int = 0) -> tuple[Tensor, State]:
+    def step_in_cells(self, x: Tensor, state: State, *, seed: int = 0) -> tuple[Prediction, State]:
         """Upscale one frame, but return only what it adds to bicubic; see `GTASRVideo.step_in_cells`."""
         model, (height, width) = self.model, x.shape[-2:]
         facts = model.facts
         reference = find_reference(x, state.frame, state.age, model.architecture.cell)
         noise, drift = model.next_noise(x, state, reference, seed)
-        features = torch.zeros_like(state.features)
-        residual = features.new_zeros(len(x), 3 * state.detail.shape[1], *features.shape[2:])
+        luma, held, features = (torch.zeros_like(field) for field in (state.detail, state.detail, state.features))
+        whole = Prediction(torch.cat([luma] * 3, dim=1), luma, held, features)
         for part in parts(self.grid, height, width, margin_of(facts), facts.multiple_of):
             seen = _seen(part, state), _seen(part, reference)
             context = model.observe(part.seen(x), *seen, enlarged=False)
-            cells, last = model.descend(context, part.seen(noise))
-            part.add(residual, cells.to(residual.dtype))
-            part.add(features, last.to(features.dtype))
-        whole = context._replace(reference=reference)
-        return residual, model.advance(x, state._replace(noise=noise, drift=drift), whole, residual, features)
+            prediction = model.descend(context, part.seen(noise))
+            for field, of_part in zip(whole, prediction, strict=True):
+                assert field is not None
+                assert of_part is not None
+                part.add(field, of_part.to(field.dtype))
+        return whole, model.advance(x, state._replace(noise=noise, drift=drift), reference, whole)
 
 
 def margin_of(facts: ModelFacts) -> int:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gtasr_video.models.facts import State
-from gtasr_video.models.gtasr import Context, GTASRVideo
+from gtasr_video.models.gtasr import Context, GTASRVideo, Prediction
 from gtasr_video.models.temporal import move_picture
 from gtasr_video.training import losses
 from gtasr_video.training.clips import Batch
@@ -192,17 +192,17 @@ class Objective:
         seed = draw.seed if self.phase.memory else draw.seed + 97 * k
         noise, drift = model.next_noise(y, state, context.reference, seed)
         truth = model.to_cells(x0 - context.yup)
-        error, features = self._at(context, truth, noise, path.tau(t))
-        prediction = context.yup + model.to_picture(error).float()
+        predicted = self._at(context, truth, noise, path.tau(t))
+        prediction = context.yup + model.to_picture(predicted.residual).float()
         target = None
         if self.phase.weights.consistency:
             with torch.no_grad():
-                before, _ = self._at(context, truth, noise, path.tau(t - 1))
-            target = context.yup + model.to_picture(before).float()
+                before = self._at(context, truth, noise, path.tau(t - 1))
+            target = context.yup + model.to_picture(before.residual).float()
         moment = Moment(context, y, x0, prediction, target, state, share)
-        return moment, model.advance(y, state._replace(noise=noise, drift=drift), context, error, features)
+        return moment, model.advance(y, state._replace(noise=noise, drift=drift), context.reference, predicted)
 
-    def _at(self, context: Context, truth: Tensor, noise: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
+    def _at(self, context: Context, truth: Tensor, noise: Tensor, tau: Tensor) -> Prediction:
         """Return what the network makes of the truth's point of the path at `tau`."""
         return self.model.predict(context, self._state_at(truth, noise, tau), tau)
 
@@ -284,8 +284,7 @@ class Objective:
         readings = []
         for start in (moment.prediction.detach(), moment.x0):
             state = g.to_cells(self.path.point(start, yup, eps, tau) - yup)
-            residual, _ = g.predict(context, state, tau)
-            readings.append(yup + g.to_picture(residual).float())
+            readings.append(yup + g.to_picture(g.predict(context, state, tau).residual).float())
         return readings[0], readings[1]
 
     def _pair_terms(self, before: Moment, now: Moment, pictures: Pictures, pair: int) -> Terms:

@@ -55,7 +55,7 @@ def test_at_the_truth_the_function_is_the_identity(noise_scale: float) -> None:
     model = tiny(noise_scale=noise_scale)
     context = model.observe(scene(1)[:, 0], model.initial(1, 24, 32))
     state = torch.randn(1, 3 * 64, 12, 16)
-    residual, _ = model.predict(context, state, torch.zeros(1))
+    residual = model.predict(context, state, torch.zeros(1)).residual
     assert torch.allclose(residual, state, atol=1e-6)
 
 
@@ -97,7 +97,7 @@ def test_two_steps_are_the_function_read_twice_along_the_path(noise_scale: float
     for t, noise in zip((4, 2), eps, strict=True):
         tau = model.path.tau(torch.tensor([t]))
         point = model.path.point(xhat, context.yup, noise, tau)
-        residual, _ = model.predict(context, model.to_cells(point - context.yup), tau)
+        residual = model.predict(context, model.to_cells(point - context.yup), tau).residual
         xhat = context.yup + model.to_picture(residual)
     once, _ = model.step(x, model.initial(1, 24, 32), seed=7)
     model.steps = 2
@@ -165,6 +165,69 @@ def test_what_is_remembered_is_the_luma_of_what_bicubic_lacks(folded: bool) -> N
     y, state = model.step(x, model.initial(1, 24, 32))
     assert torch.allclose(model.to_picture(state.detail), luma(y - enlarge(x, 4)), atol=1e-5)
     assert state.detail.abs().max() > 1e-3
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("folded", [False, True])
+@pytest.mark.parametrize("scale", [4, 3])
+def test_what_is_recalled_is_the_last_picture_where_it_has_gone(folded: bool, scale: int) -> None:
+    """Less what bicubic makes of this frame, so that it is the residual that memory alone would give."""
+    model = tiny(scales=(scale,))
+    model = model.fold() if folded else model
+    picture = scene(1, 32, 48, seed=4)[:, 0]
+    y, state = model.step(picture, model.initial(1, 32, 48))
+    detail = model.observe(picture, state).detail
+    assert detail is not None
+    assert torch.allclose(model.to_picture(detail), luma(y - enlarge(picture, scale)), atol=1e-4)
+    shift = 4
+    moved = picture.roll(shift, dims=-1)
+    detail = model.observe(moved, state).detail
+    assert detail is not None
+    expected = luma(y.roll(shift * scale, dims=-1) - enlarge(moved, scale))
+    inner = (..., slice(8 * scale, -8 * scale), slice(16 * scale, -16 * scale))
+    gap = (model.to_picture(detail) - expected)[inner].abs().mean()
+    # White noise at full size, as this network makes: a twentieth of an LR pixel of motion is a fifth of it.
+    assert gap < 0.4 * luma(y - enlarge(picture, scale))[inner].abs().mean()
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("folded", [False, True])
+def test_memory_is_held_as_far_as_it_is_trusted_and_in_grey(folded: bool) -> None:
+    model = tiny()
+    adapter = model.adapter
+    assert adapter.hold.bias is not None
+    adapter.hold.weight.zero_()
+    adapter.hold.bias.fill_(50.0)  # all that is trusted is held
+    model = model.fold() if folded else model
+    first = scene(1, seed=1)[:, 0]
+    _, state = model.step(first, model.initial(1, 24, 32))
+    now = (first + 0.02 * torch.randn(first.shape, generator=torch.Generator().manual_seed(0))).clamp(-1, 1)
+    context = model.observe(now, state)
+    confidence = context.reference.confidence
+    assert 0.2 < confidence.mean() < 1
+    told = model.descend(context, torch.zeros(1, 0, 24, 32))
+    assert told.held is not None and context.detail is not None
+    # Where the confidence is 1 the luma is what was there; where it is 0 it is what the head says.
+    alone = model.descend(context._replace(detail=None), torch.zeros(1, 0, 24, 32))
+    expected = alone.luma + confidence * (context.detail - alone.luma)
+    assert torch.allclose(told.luma, expected, atol=2e-3)
+    assert torch.allclose(told.luma, alone.luma + told.held, atol=1e-5)
+    red, green, blue = (told.residual - alone.residual).chunk(3, dim=1)
+    assert torch.allclose(red, told.held, atol=1e-5)
+    assert torch.allclose(red, green, atol=1e-6) and torch.allclose(red, blue, atol=1e-6)
+
+
+@torch.inference_mode()
+def test_sums_of_the_residual_are_read_without_looking_at_it() -> None:
+    model = tiny().fold()
+    state = model.initial(1, 24, 32)
+    for x in scene(2, shift=1).unbind(1):
+        prediction, state = model.step_in_cells(x, state)
+    assert prediction.held is not None and prediction.held.abs().max() > 1e-3
+    matrix = torch.randn(5, 3 * 64, generator=torch.Generator().manual_seed(1))
+    expected = torch.einsum("kc,bchw->bkhw", matrix, prediction.residual)
+    unseen = prediction._replace(residual=torch.full_like(prediction.residual, float("nan")))
+    assert torch.allclose(model.read_residual(unseen, matrix), expected, atol=1e-3)
 
 
 @torch.inference_mode()

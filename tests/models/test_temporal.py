@@ -6,31 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from gtasr_video.models.flow import Motion, block_motion, gather_pixels
+from gtasr_video.models.flow import Motion, estimate_motion, gather_pixels
 from gtasr_video.models.temporal import find_reference, fresh_noise, move_features, move_picture, transport_noise
 from tests.models.networks import scene
-
-
-@pytest.mark.parametrize("shift", [0, 1, 3, -5, 11])
-@pytest.mark.parametrize("cell", [1, 2])
-def test_block_motion_finds_a_translation(shift: int, cell: int) -> None:
-    clip = scene(2, 64, 96, seed=3, shift=shift)
-    motion = block_motion(clip[:, 1], clip[:, 0], cell)
-    inner = motion.whole[..., 16 // cell : -16 // cell, 24 // cell : -24 // cell]
-    assert (inner[:, 0] == -shift).float().mean() > 0.95
-    assert (inner[:, 1] == 0).float().mean() > 0.95
-    assert motion.error[..., 16 // cell : -16 // cell, 24 // cell : -24 // cell].mean() < 0.01
-
-
-def test_block_motion_measures_fractions() -> None:
-    wide = scene(1, 64, 192, seed=5)[:, 0]
-    fine = torch.nn.functional.avg_pool2d(wide, (1, 2))
-    moved = torch.nn.functional.avg_pool2d(wide.roll(1, dims=-1), (1, 2))
-    motion = block_motion(moved, fine, 2)
-    across, down = motion.flow[..., 8:-8, 12:-12].unbind(dim=1)
-    assert across.mean().item() == pytest.approx(-0.5, abs=0.05)
-    assert down.mean().item() == pytest.approx(0, abs=0.02)
-    assert motion.left[..., 8:-8, 12:-12].mean() < 0.7 * motion.error[..., 8:-8, 12:-12].mean()
 
 
 def test_confidence_is_high_where_motion_explains_and_zero_without_a_frame_before() -> None:
@@ -52,7 +30,7 @@ def test_a_new_scene_is_a_cut_and_a_change_of_light_is_not() -> None:
 
 def test_features_move_by_whole_pixels() -> None:
     clip = scene(2, 64, 96, seed=3, shift=3)
-    motion = block_motion(clip[:, 1], clip[:, 0], 2)
+    motion = estimate_motion(clip[:, 1], clip[:, 0], 2)
     picture = torch.randn(1, 3, 64, 96)
     cells = torch.nn.functional.pixel_unshuffle(picture, 2)
     moved = torch.nn.functional.pixel_shuffle(move_features(cells, motion, 2), 2)
@@ -69,7 +47,7 @@ def test_a_picture_moves_by_pixels_of_its_own_size(scale: int) -> None:
     still = torch.zeros(1, 1, h // cell, w // cell)
     picture = torch.randn(1, 3, h * scale, w * scale)
     cells = torch.nn.functional.pixel_unshuffle(picture, cell * scale)
-    moved = move_picture(cells, Motion(flow.long(), still, flow, still), cell, scale)
+    moved = move_picture(cells, Motion(flow, flow.long(), still), cell, scale)
     back = torch.nn.functional.pixel_shuffle(moved, cell * scale)
     assert torch.allclose(back[..., 2:, :-1], picture[..., :-2, 1:], atol=1e-4)
 

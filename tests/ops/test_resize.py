@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from gtasr_video.ops.resize import bicubic, enlarge, enlarge_bilinear
+from gtasr_video.ops.resize import bicubic, enlarge, enlarge_bilinear, enlarge_in_cells
 
 
 def test_enlarging_keeps_brightness_and_scale_one_is_the_picture_itself() -> None:
@@ -31,6 +31,14 @@ def test_bilinear_enlarging_by_whole_lines_is_that_of_torch(factor: int) -> None
         x = torch.randn(2, 2, *size)
         expected = F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
         assert torch.allclose(enlarge_bilinear(x, factor), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("cell", [1, 2])
+@pytest.mark.parametrize("scale", [1, 2, 3, 4])
+def test_one_convolution_enlarges_into_cells(cell: int, scale: int) -> None:
+    x = torch.randn(2, 1, 6, 8)
+    expected = F.pixel_unshuffle(enlarge(x, scale), cell * scale)
+    assert torch.allclose(enlarge_in_cells(x, cell, scale), expected, atol=1e-5)
 
 
 def keys(x: torch.Tensor, a: float) -> torch.Tensor:

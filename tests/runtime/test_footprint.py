@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gtasr_video.device import Device, _cgroup_free, free_memory
 from gtasr_video.frames import Frame, PixelLayout
-from gtasr_video.models.gtasr import Architecture, Context, GTASRVideo
+from gtasr_video.models.gtasr import Architecture, Context, GTASRVideo, Prediction
 from gtasr_video.ops.color import rgb_to_yuv, rgb_to_yuv_in_bands
 from gtasr_video.ops.resize import enlarge
 from gtasr_video.runtime import upscaler as upscaling
@@ -104,7 +104,7 @@ def test_out_of_memory_makes_the_same_frame_again_in_parts(monkeypatch: pytest.M
     whole = list(Upscaler(tiny(), device=CPU, backend="torch")(frames, spec=of))
     original, failed = GTASRVideo.descend, []
 
-    def descend(self: GTASRVideo, context: Context, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def descend(self: GTASRVideo, context: Context, noise: Tensor) -> Prediction:
         if int(context.reference.valid) and context.features.shape[-1] > 180 // 2:
             failed.append(context.features.shape)
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
@@ -120,7 +120,7 @@ def test_out_of_memory_makes_the_same_frame_again_in_parts(monkeypatch: pytest.M
 
 
 def test_memory_for_nothing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    def descend(self: GTASRVideo, context: Context, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def descend(self: GTASRVideo, context: Context, noise: Tensor) -> Prediction:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(GTASRVideo, "descend", descend)

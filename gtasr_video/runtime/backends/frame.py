@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from gtasr_video.frames import VideoSpec
 from gtasr_video.models.facts import State, VideoModel
-from gtasr_video.models.gtasr import GTASRVideo
+from gtasr_video.models.gtasr import GTASRVideo, Prediction
 from gtasr_video.ops import resize
 from gtasr_video.ops.assembly import can_assemble, planes_from_cells
 from gtasr_video.ops.color import alpha_of, alpha_plane, rgb_to_yuv, rgb_to_yuv_in_bands, yuv_to_rgb
@@ -74,11 +74,11 @@ def _enlarge_colours(
     x = picture(planes, source, output, model.facts.multiple_of)
     network = model.model if isinstance(model, Tiled) else model
     if isinstance(model, GTASRVideo | Tiled) and isinstance(network, GTASRVideo) and _in_cells(network, x, output):
-        residual, following = model.step_in_cells(x, state, seed=seed)
+        prediction, following = model.step_in_cells(x, state, seed=seed)
         if in_bands and not usable(x):
-            large = from_cells_in_bands(x, residual, network, output)
+            large = from_cells_in_bands(x, prediction.residual, network, output)
         else:
-            large = _from_cells(x, residual, following.features, network, output)
+            large = _from_cells(x, prediction, network, output)
         before = luma(x).mean()
         return Enlarged(large, _is_sound(before, before + following.detail.float().mean()), following)
     y, following = model.step(x, state, seed=seed)
@@ -130,14 +130,15 @@ def _in_cells(model: GTASRVideo, x: Tensor, output: VideoSpec) -> bool:
     return usable(x) or (x.device.type == "cpu" and can_assemble(x.shape[-1], cell, scale, output.layout, output.color))
 
 
-def _from_cells(x: Tensor, residual: Tensor, features: Tensor, model: GTASRVideo, output: VideoSpec) -> Planes:
-    """Return the planes of bicubic(x) + residual, dithered."""
+def _from_cells(x: Tensor, prediction: Prediction, model: GTASRVideo, output: VideoSpec) -> Planes:
+    """Return the planes of bicubic(x) + the residual of `prediction`, dithered."""
     cell, scale, layout, color = model.architecture.cell, model.scale, output.layout, output.color
     if usable(x):
         from gtasr_video.ops.kernels import planes
 
-        return planes.planes_from_cells(x, residual, cell, scale, layout, color, (output.height, output.width))
-    reader = partial(model.read_residual, residual, features)
+        size = output.height, output.width
+        return planes.planes_from_cells(x, prediction.residual, cell, scale, layout, color, size)
+    reader = partial(model.read_residual, prediction)
     return _cropped(planes_from_cells(x, reader, cell, scale, layout, color, dither=True), output)
 
 
