@@ -19,6 +19,7 @@ from gtasr_video.device import choose
 from gtasr_video.evaluation.speed.clock import Samples
 from gtasr_video.evaluation.speed.machine import machine
 from gtasr_video.models import load_model
+from gtasr_video.models.flow import ALIGN
 from gtasr_video.runtime.export import export
 
 Step = Callable[[list[Any]], list[Any]]
@@ -55,12 +56,12 @@ def in_openvino(file: Path, threads: int, inputs: list[Any]) -> Step:
 @click.command()
 @click.option("--model", default="s", show_default=True)
 @click.option("--scale", default=4, show_default=True)
-@click.option("--size", default="320x180", show_default=True, help="Rounded down to multiples of 8.")
+@click.option("--size", default="320x180", show_default=True, help=f"Rounded down to multiples of {ALIGN}.")
 @click.option("--threads", default=4, show_default=True)
 @click.option("--rounds", default=12, show_default=True)
 def main(model: str, scale: int, size: str, threads: int, rounds: int) -> None:
     """Measure."""
-    width, height = (int(side) // 8 * 8 for side in size.split("x"))
+    width, height = (int(side) // ALIGN * ALIGN for side in size.split("x"))
     network: Any = load_model(model, scale=scale)
     first = [field.numpy() for field in network.initial(1, height, width)[:-1] if field.numel()]
     frames = np.random.default_rng(0).uniform(-1, 1, (rounds, 1, 3, height, width)).astype(np.float32)

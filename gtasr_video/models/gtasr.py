@@ -22,6 +22,7 @@ from gtasr_video.models.consistency import Path, compose, out_scale
 from gtasr_video.models.drsr import GuideMaps, HighFrequencyGuide
 from gtasr_video.models.facts import ModelFacts, State
 from gtasr_video.models.temporal import (
+    FADING,
     NOISE_TRUST,
     Reference,
     find_reference,
@@ -268,7 +269,7 @@ class GTASRVideo(nn.Module):
             confidence = reference.confidence.to(dtype)
             detail = self._remembered(x, state, reference).to(dtype)
             inner = move_features(state.features.to(dtype), reference.motion, cell)
-            recalled = self._recall(detail, inner, confidence)
+            recalled = self._recall(FADING * detail, inner, confidence)
         features = self.adapter.frame(cells) + self.join_guide(guide) + recalled
         yup = enlarge(x, self.scale) if enlarged else x.new_zeros(0)
         return Context(yup, features, guide, reference, detail)
@@ -346,7 +347,7 @@ class GTASRVideo(nn.Module):
         whose length is learned place by place. Colour is that of this frame alone.
         """
         assert context.detail is not None
-        share = torch.sigmoid(self.adapter.hold(features)) * context.reference.confidence.to(seen.dtype)
+        share = FADING * torch.sigmoid(self.adapter.hold(features)) * context.reference.confidence.to(seen.dtype)
         return share * (context.detail.to(seen.dtype) - seen)
 
     def _seen_luma(self, residual: Tensor, features: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from gtasr_video.models import BUDGETS, TIERS, VideoModel, tier_facts
 from gtasr_video.models.facts import State
 from gtasr_video.models.gtasr import Architecture
+from gtasr_video.models.temporal import FADING
 from gtasr_video.ops.edges import luma
 from gtasr_video.ops.resize import enlarge
 from tests.models.networks import TINY, TINY_FINE, scene, tiny
@@ -207,9 +208,9 @@ def test_memory_is_held_as_far_as_it_is_trusted_and_in_grey(folded: bool) -> Non
     assert 0.2 < confidence.mean() < 1
     told = model.descend(context, torch.zeros(1, 0, 24, 32))
     assert told.held is not None and context.detail is not None
-    # Where the confidence is 1 the luma is what was there; where it is 0 it is what the head says.
+    # As far as the confidence goes, less what fades, the luma is what was there; for the rest it is what the head says.
     alone = model.descend(context._replace(detail=None), torch.zeros(1, 0, 24, 32))
-    expected = alone.luma + confidence * (context.detail - alone.luma)
+    expected = alone.luma + FADING * confidence * (context.detail - alone.luma)
     assert torch.allclose(told.luma, expected, atol=2e-3)
     assert torch.allclose(told.luma, alone.luma + told.held, atol=1e-5)
     red, green, blue = (told.residual - alone.residual).chunk(3, dim=1)
