@@ -71,9 +71,10 @@ def _lines_enlarged(x: Tensor, factor: int, dim: int) -> Tensor:
     at = (torch.arange(factor, device=x.device, dtype=x.dtype) + 0.5) / factor - 0.5
     before, after = (-at).clamp(min=0), at.clamp(min=0)
     size = x.shape[dim]
-    first, last = x.narrow(dim, 0, 1), x.narrow(dim, size - 1, 1)
-    left = torch.cat((first, x.narrow(dim, 0, size - 1)), dim=dim).unsqueeze(dim + 1)
-    right = torch.cat((x.narrow(dim, 1, size - 1), last), dim=dim).unsqueeze(dim + 1)
+    # The neighbours as parts of one longer picture, of the length of `x`: a length of size - 1 would be taken for a
+    # constant where programs for any size are made from one of two patches.
+    longer = torch.cat((x.narrow(dim, 0, 1), x, x.narrow(dim, size - 1, 1)), dim=dim)
+    left, right = (longer.narrow(dim, start, size).unsqueeze(dim + 1) for start in (0, 2))
     if dim == 2:
         before, after = before[:, None], after[:, None]
     middle = x.unsqueeze(dim + 1)

@@ -28,7 +28,7 @@ from tests.models.networks import scene, tiny
 # Making a program for any size takes most of a minute of one core.
 pytestmark = pytest.mark.timeout(600)
 
-HEIGHT, WIDTH = 64, 96
+HEIGHT, WIDTH = 96, 160  # not those that programs are made from
 DOCS = Path(__file__).parents[2] / "docs" / "export.md"
 # Takes (x, detail, features, frame, age) and gives (y, next ...).
 Run = Callable[..., list[Any]]
