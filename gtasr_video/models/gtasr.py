@@ -248,6 +248,16 @@ class GTASRVideo(nn.Module):
             age=torch.zeros(batch, dtype=torch.int64, device=weight.device),
         )
 
+    @torch.no_grad()
+    def hold_nothing(self) -> None:
+        """Set the share of the last picture that is held to nothing: for networks that never learn how much to hold."""
+        for name in self.adapters:
+            hold = self.adapters.get_submodule(name).hold
+            assert isinstance(hold, nn.Conv2d)
+            assert hold.bias is not None
+            hold.weight.zero_()
+            hold.bias.fill_(-50.0)
+
     def observe(
         self, x: Tensor, state: State | None, reference: Reference | None = None, *, enlarged: bool = True
     ) -> Context:
