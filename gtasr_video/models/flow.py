@@ -33,8 +33,9 @@ _ZERO_BIAS = 0.004  # mean difference that a pixel at 1/4 size of motion must ea
 # finds something for everything: on nine real clips any laxer choice made motion worse.
 _FAR_BETTER, _BY_MUCH = 0.5, 0.01
 WINDOW = 5  # patches along one side of the box over which sums of a system run; above _SEARCHED of two boxes
-_ROUGHNESS = 0.03  # luma error, in [-1, 1], at which a pixel counts half
-_FLAT = 3e-4  # added to the mean squared gradient: flat ground keeps the vector of the level above
+_LAST_WINDOW = 3  # and at full size, where things must not blur into each other
+_ROUGHNESS = 0.06  # luma error, in [-1, 1], at which a pixel counts half
+_FLAT = 1e-4  # added to the mean squared gradient: flat ground keeps the vector of the level above
 _SMOOTH = 3  # patches along one side over which vectors are averaged at the end of a level
 
 
@@ -89,8 +90,9 @@ def _descend(now: Tensor, before: Tensor) -> Tensor:
             flow = enlarge_bilinear(2 * flow, 2)
         if level == _SEARCHED:
             flow = _better(now, before, flow, 2 * _searched(*sizes[level + 1]))
+        boxes = (WINDOW if level else _LAST_WINDOW,) * (1 if level <= _SEARCHED else 2)
         for _ in range(ROUNDS):
-            flow = flow + _step(now, _moved(before, flow), boxes=1 if level <= _SEARCHED else 2).clamp(-1, 1)
+            flow = flow + _step(now, _moved(before, flow), boxes).clamp(-1, 1)
         flow = _box(flow, _SMOOTH)
     return flow
 
@@ -120,16 +122,19 @@ def _better(now: Tensor, before: Tensor, flow: Tensor, other: Tensor) -> Tensor:
     return torch.where(others < _FAR_BETTER * left - _BY_MUCH, other, flow)
 
 
-def _step(now: Tensor, moved: Tensor, boxes: int) -> Tensor:
-    """Return the small motion (B, 2, h, w) left between two luma pictures: two normal equations a patch."""
+def _step(now: Tensor, moved: Tensor, boxes: tuple[int, ...]) -> Tensor:
+    """Return the small motion (B, 2, h, w) left between two luma pictures: two normal equations a patch.
+
+    Their sums run over boxes of so many patches along one side, one after another.
+    """
     padded = F.pad(moved, (1, 1, 1, 1), mode="replicate")
     gx = (padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]) / 2
     gy = (padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]) / 2
     gt = now - moved
     products = torch.cat([gx * gx, gx * gy, gy * gy, gx * gt, gy * gt], dim=1) / (1 + (gt / _ROUGHNESS).square())
     sums = F.avg_pool2d(products, PATCH)
-    for _ in range(boxes):
-        sums = _box(sums, WINDOW)
+    for size in boxes:
+        sums = _box(sums, size)
     xx, xy, yy, xt, yt = sums.chunk(5, dim=1)
     xx, yy = xx + _FLAT, yy + _FLAT
     step: Tensor = torch.cat([yy * xt - xy * yt, xx * yt - xy * xt], dim=1) / (xx * yy - xy * xy)

@@ -21,6 +21,23 @@ def test_confidence_is_high_where_motion_explains_and_zero_without_a_frame_befor
     assert not first.valid.any()
 
 
+def test_fine_print_is_believed_where_it_moved_and_not_where_something_else_stands() -> None:
+    """Aliasing grows with contrast: the same error says little on print and all on flat ground."""
+    dots = torch.randint(0, 2, (1, 1, 50, 70), generator=torch.Generator().manual_seed(1)).float() * 1.6 - 0.8
+    page = dots.repeat_interleave(6, 2).repeat_interleave(6, 3).expand(-1, 3, -1, -1)
+
+    def sampled(x: int) -> Tensor:
+        return torch.nn.functional.avg_pool2d(page[..., :256, x : x + 256], 2)[..., ::2, ::2]
+
+    before, after = sampled(0), sampled(2)
+    age = torch.tensor([1])
+    moved = find_reference(after, before, age, 2)
+    assert moved.confidence[..., 8:-8, 8:-8].mean() > 0.4
+    other = torch.cat([after[..., :32], sampled(9).flip(2)[..., 32:]], dim=-1)
+    replaced = find_reference(other, before, age, 2)
+    assert replaced.confidence[..., 8:-8, 20:-6].mean() < 0.1
+
+
 def test_a_new_scene_is_a_cut_and_a_change_of_light_is_not() -> None:
     before, after = scene(1, 64, 96, seed=1)[:, 0], scene(1, 64, 96, seed=2)[:, 0]
     age = torch.tensor([7])
