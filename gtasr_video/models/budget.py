@@ -71,6 +71,8 @@ def macs_per_pixel(architecture: Architecture, scale: int) -> int:
     a_round = 4 + 4 + 20 + 2 * 5 * WINDOW**2 // PATCH**2
     # The levels together have 4/3 of the pixels; each smooths both frames. Then a last warp, and the error it leaves.
     motion = (ROUNDS * a_round + 2 * 8) * 4 // 3 + 4 + 2
+    # The camera's motion: one more round, two warps and what they leave, six fits of about 40 operations a patch.
+    motion += a_round + 2 * (4 + 2) + 6 * 40 // PATCH**2
     # What contrast a place has: two sums over 5 x 5, one of pixels and one of cells.
     motion += 25 + 25 // architecture.cell**2
     # The exhaustive search: differences at 1/4 size, and sums over patches; the choice: two warps at half size.

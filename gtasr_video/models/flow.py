@@ -5,6 +5,8 @@ each level a 2 x 2 system of least squares says how far what is left of the moti
 leads. Pixels that the motion so far does not explain count less (the weights of Geman and McClure, 1987), so that what
 is hidden, and the coarse steps of codecs, do not draw the rest along. What is small and quick is lost that way at the
 coarse levels: on the way down an exhaustive search at 1/4 size may step in, where it explains a patch far better.
+What is left at full size is the noise of single patches: where the motion of the camera, one field through all of them,
+explains a patch about as well, that is taken (`models/camera.py`).
 Everything is a fixed sequence of dense tensor operations, without a loop over patches or a host decision, so that it
 can sit inside a captured graph.
 """
@@ -17,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gtasr_video.models.camera import agreement, camera_field, fit_affine
 from gtasr_video.ops.edges import luma
 from gtasr_video.ops.resize import enlarge_bilinear
 from gtasr_video.ops.warp import warp
@@ -36,6 +39,10 @@ WINDOW = 5  # patches along one side of the box over which sums of a system run;
 _LAST_WINDOW = 3  # and at full size, where things must not blur into each other
 _ROUGHNESS = 0.06  # luma error, in [-1, 1], at which a pixel counts half
 _FLAT = 1e-4  # added to the mean squared gradient: flat ground keeps the vector of the level above
+_BLANK = 1e-3  # sum of the mean squared gradients below which a patch does not count for the camera
+# The camera's motion is taken where what it leaves is less than so many times what the patch's own leaves and a little,
+# by half at that point and wholly some _UNDECIDED below.
+_AS_WELL, _NEARLY, _UNDECIDED = 1.1, 0.003, 0.002
 _SMOOTH = 3  # patches along one side over which vectors are averaged at the end of a level
 
 
@@ -92,9 +99,25 @@ def _descend(now: Tensor, before: Tensor) -> Tensor:
             flow = _better(now, before, flow, 2 * _searched(*sizes[level + 1]))
         boxes = (WINDOW if level else _LAST_WINDOW,) * (1 if level <= _SEARCHED else 2)
         for _ in range(ROUNDS):
-            flow = flow + _step(now, _moved(before, flow), boxes).clamp(-1, 1)
+            equations = _equations(now, _moved(before, flow), boxes)
+            flow = flow + _solved(equations)
         flow = _box(flow, _SMOOTH)
-    return flow
+    return _with_camera(now, before, flow, _corners(equations))
+
+
+def _with_camera(now: Tensor, before: Tensor, flow: Tensor, weight: Tensor) -> Tensor:
+    """Return `flow`, drawn to the motion of the camera where that explains a patch about as well.
+
+    A vector of its own follows what noise is in a patch. `weight` (B, 1, h, w) says how surely each is known.
+    """
+    camera = camera_field(flow, weight).clamp(-REACH, REACH)
+    # Measured again from there, as what is far off is measured worse.
+    equations = _equations(now, _moved(before, camera), (_LAST_WINDOW,))
+    step = _solved(equations)
+    camera = fit_affine(camera + step, _corners(equations) * agreement(step)).clamp(-REACH, REACH)
+    own, of_camera = (_left(now, before, f) for f in (flow, camera))
+    share = torch.sigmoid((_AS_WELL * own + _NEARLY - of_camera) / _UNDECIDED)
+    return flow + share * (camera - flow)
 
 
 def _moved(before: Tensor, flow: Tensor) -> Tensor:
@@ -118,14 +141,20 @@ def _searched(now: Tensor, before: Tensor) -> Tensor:
 
 def _better(now: Tensor, before: Tensor, flow: Tensor, other: Tensor) -> Tensor:
     """Return `flow`, or where it is far better than that `other`."""
-    left, others = (_box(F.avg_pool2d((now - _moved(before, f)).abs(), PATCH), 3) for f in (flow, other))
+    left, others = (_left(now, before, f) for f in (flow, other))
     return torch.where(others < _FAR_BETTER * left - _BY_MUCH, other, flow)
 
 
-def _step(now: Tensor, moved: Tensor, boxes: tuple[int, ...]) -> Tensor:
-    """Return the small motion (B, 2, h, w) left between two luma pictures: two normal equations a patch.
+def _left(now: Tensor, before: Tensor, flow: Tensor) -> Tensor:
+    """Return the mean absolute difference (B, 1, h, w) that `flow` leaves around each patch."""
+    return _box(F.avg_pool2d((now - _moved(before, flow)).abs(), PATCH), 3)
 
-    Their sums run over boxes of so many patches along one side, one after another.
+
+def _equations(now: Tensor, moved: Tensor, boxes: tuple[int, ...]) -> Tensor:
+    """Return two normal equations a patch (B, 5, h, w) for the motion left between two luma pictures.
+
+    xx, xy, yy, xt, yt: mean products of gradients, and of those with the difference, over boxes of so many patches
+    along one side, one after another.
     """
     padded = F.pad(moved, (1, 1, 1, 1), mode="replicate")
     gx = (padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]) / 2
@@ -135,10 +164,21 @@ def _step(now: Tensor, moved: Tensor, boxes: tuple[int, ...]) -> Tensor:
     sums = F.avg_pool2d(products, PATCH)
     for size in boxes:
         sums = _box(sums, size)
-    xx, xy, yy, xt, yt = sums.chunk(5, dim=1)
+    return sums
+
+
+def _solved(equations: Tensor) -> Tensor:
+    """Return the motion (B, 2, h, w) that solves them, a pixel at most along each side."""
+    xx, xy, yy, xt, yt = equations.chunk(5, dim=1)
     xx, yy = xx + _FLAT, yy + _FLAT
-    step: Tensor = torch.cat([yy * xt - xy * yt, xx * yt - xy * xt], dim=1) / (xx * yy - xy * xy)
-    return step
+    step = torch.cat([yy * xt - xy * yt, xx * yt - xy * xt], dim=1) / (xx * yy - xy * xy)
+    return step.clamp(-1, 1)
+
+
+def _corners(equations: Tensor) -> Tensor:
+    """Return about the smaller eigenvalue of each patch's equations, (B, 1, h, w): an edge tells half of its motion."""
+    xx, xy, yy, _, _ = equations.chunk(5, dim=1)
+    return (xx * yy - xy * xy).clamp(min=0) / (xx + yy + _BLANK)
 
 
 def _smooth(x: Tensor) -> Tensor:
