@@ -15,7 +15,10 @@ _STIFF = 1e-3  # added to the spread of places, which is a third: vectors that s
 
 
 def camera_field(flow: Tensor, weight: Tensor) -> Tensor:
-    """Return the affine field (B, 2, h, w) that most of `flow` (B, 2, h, w) follows; weight (B, 1, h, w) is at least 0."""
+    """Return the affine field (B, 2, h, w) that most of `flow` (B, 2, h, w) follows.
+
+    weight  (B, 1, h, w) how surely each vector is known, at least 0, in any unit
+    """
     field = fit_affine(flow, weight)
     for doubt in _DOUBTS:
         field = fit_affine(flow, weight * agreement(flow - field, doubt))

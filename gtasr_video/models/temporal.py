@@ -16,9 +16,9 @@ from gtasr_video.ops.resize import enlarge_bilinear
 from gtasr_video.ops.warp import warp
 
 # Motion-compensated luma error, in [-1, 1] units, at which confidence has fallen to 1/e: compression noise at CRF 28
-# stays near a third of the first. Aliasing and what sampling between pixels costs grow with the contrast of a place, the
-# mean absolute deviation of luma around it: what is moved rightly differs by about a third of that, what is not by all
-# of it. With the first alone the past was believed by half on fine print.
+# stays near a third of the first. Aliasing, and what sampling between pixels costs, grow with the contrast of a place,
+# the mean absolute deviation of luma around it: what is moved rightly differs by about a third of that, what is not by
+# all of it. With the first alone the past was believed by half on fine print.
 _ERROR_UNIT = 0.08
 _CONTRAST_UNIT = 0.5
 # As much of the last picture as is ever believed: it fades, so that a standing scene comes to rest, and what was wrong
