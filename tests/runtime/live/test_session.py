@@ -173,6 +173,15 @@ def kill_at(wanted: int, number: signal.Signals) -> Callable[[int], None]:
     return lambda frame: os.kill(os.getpid(), number) if frame == wanted else None
 
 
+@pytest.fixture
+def hang_up_ends() -> Iterator[None]:
+    """A shell's nohup has these tests, too, ignore SIGHUP, and a stream keeps to that: here it shall not."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hang_up_ends")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 @pytest.mark.parametrize("budget_s", [None, ROOMY_S])
 def test_a_signal_ends_the_stream_as_its_own_end_would(number: signal.Signals, budget_s: float | None) -> None:
