@@ -69,7 +69,7 @@ def estimate_motion(current: Tensor, previous: Tensor, cell: int) -> Motion:
     now, before = (_fill(luma(x.float())) for x in (current, previous))
     patches = _descend(now, before)
     moved = warp(before, enlarge_bilinear(patches, PATCH))
-    left = _box(F.avg_pool2d((now - moved).abs(), cell), 3)
+    left = box(F.avg_pool2d((now - moved).abs(), cell), 3)
     flow = enlarge_bilinear(patches, PATCH // cell)
     rows, columns = height // cell, width // cell
     flow, left = (x[..., :rows, :columns] for x in (flow, left))
@@ -101,7 +101,7 @@ def _descend(now: Tensor, before: Tensor) -> Tensor:
         for _ in range(ROUNDS):
             equations = _equations(now, _moved(before, flow), boxes)
             flow = flow + _solved(equations)
-        flow = _box(flow, _SMOOTH)
+        flow = box(flow, _SMOOTH)
     return _with_camera(now, before, flow, _corners(equations))
 
 
@@ -134,7 +134,7 @@ def _searched(now: Tensor, before: Tensor) -> Tensor:
     around = F.unfold(F.pad(before, [SEARCH] * 4, mode="replicate"), side).view(b, side * side, h, w)
     shifts = torch.arange(-SEARCH, SEARCH + 1, device=now.device)
     length = (shifts[:, None].abs() + shifts[None, :].abs()).flatten()
-    cost = _box(F.avg_pool2d((around - now).abs(), PATCH // 2), 3) + _ZERO_BIAS * length.view(1, -1, 1, 1)
+    cost = box(F.avg_pool2d((around - now).abs(), PATCH // 2), 3) + _ZERO_BIAS * length.view(1, -1, 1, 1)
     best = cost.argmin(dim=1)
     return torch.stack([best % side - SEARCH, best // side - SEARCH], dim=1).float()
 
@@ -147,7 +147,7 @@ def _better(now: Tensor, before: Tensor, flow: Tensor, other: Tensor) -> Tensor:
 
 def _left(now: Tensor, before: Tensor, flow: Tensor) -> Tensor:
     """Return the mean absolute difference (B, 1, h, w) that `flow` leaves around each patch."""
-    return _box(F.avg_pool2d((now - _moved(before, flow)).abs(), PATCH), 3)
+    return box(F.avg_pool2d((now - _moved(before, flow)).abs(), PATCH), 3)
 
 
 def _equations(now: Tensor, moved: Tensor, boxes: tuple[int, ...]) -> Tensor:
@@ -163,7 +163,7 @@ def _equations(now: Tensor, moved: Tensor, boxes: tuple[int, ...]) -> Tensor:
     products = torch.cat([gx * gx, gx * gy, gy * gy, gx * gt, gy * gt], dim=1) / (1 + (gt / _ROUGHNESS).square())
     sums = F.avg_pool2d(products, PATCH)
     for size in boxes:
-        sums = _box(sums, size)
+        sums = box(sums, size)
     return sums
 
 
@@ -191,7 +191,8 @@ def _spread(field: Tensor, factor: int) -> Tensor:
     return field.repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3)
 
 
-def _box(x: Tensor, size: int) -> Tensor:
+def box(x: Tensor, size: int) -> Tensor:
+    """Return the mean of `size` x `size` values around each of (B, C, H, W), of those inside at the border."""
     return F.avg_pool2d(x, size, stride=1, padding=size // 2, count_include_pad=False)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gtasr_video.models.flow import Motion, estimate_motion, gather_pixels, source_index
+from gtasr_video.models.flow import Motion, box, estimate_motion, gather_pixels, source_index
 from gtasr_video.ops.edges import luma
 from gtasr_video.ops.kernels import usable
 from gtasr_video.ops.noise import keyed_gaussian
@@ -63,33 +63,28 @@ def find_reference(frame: Tensor, previous: Tensor, age: Tensor, cell: int) -> R
     `age` (B,) is the number of frames since the last cut before this frame; 0 means there is nothing to refer to.
     """
     motion = estimate_motion(frame, previous, cell)
-    valid = (age > 0) & ~_is_cut(motion.left, frame, previous)
+    now, before = luma(frame.float()), luma(previous.float())
+    valid = (age > 0) & ~_is_cut(motion.left, now, before)
     _, inside = source_index(motion.whole // cell)
-    unit = _ERROR_UNIT**2 + (_CONTRAST_UNIT * _contrast(frame, cell)).square()
+    unit = _ERROR_UNIT**2 + (_CONTRAST_UNIT * _contrast(now, cell)).square()
     trust = torch.exp(-motion.left.square() / unit) * inside
     confidence = torch.where(valid.view(-1, 1, 1, 1), trust, torch.zeros_like(trust))
     return Reference(motion, confidence, valid)
 
 
-def _contrast(frame: Tensor, cell: int) -> Tensor:
+def _contrast(y: Tensor, cell: int) -> Tensor:
     """Return the mean absolute deviation (B, 1, h, w) of luma from its local mean, around each cell."""
-    y = luma(frame.float())
-    return _mean_around(F.avg_pool2d((y - _mean_around(y)).abs(), cell))
+    return box(F.avg_pool2d((y - box(y, 5)).abs(), cell), 5)
 
 
-def _mean_around(x: Tensor) -> Tensor:
-    return F.avg_pool2d(x, 5, stride=1, padding=2, count_include_pad=False)
-
-
-def _is_cut(error: Tensor, frame: Tensor, previous: Tensor) -> Tensor:
+def _is_cut(error: Tensor, now: Tensor, before: Tensor) -> Tensor:
     left = error.mean(dim=(1, 2, 3))
-    contrast = 0.5 * (_deviation(frame) + _deviation(previous))
+    contrast = 0.5 * (_deviation(now) + _deviation(before))
     return (left > _CUT_FLOOR) & (left > _CUT_SHARE * contrast)
 
 
-def _deviation(frame: Tensor) -> Tensor:
+def _deviation(y: Tensor) -> Tensor:
     """Return the mean absolute deviation (B,) of luma."""
-    y = luma(frame.float())
     return (y - y.mean(dim=(1, 2, 3), keepdim=True)).abs().mean(dim=(1, 2, 3))
 
 
