@@ -28,6 +28,7 @@ def main() -> None:
     parser.add_argument("--mix", type=Path, help="weights of the same lineage to average with")
     parser.add_argument("--share", type=float, default=0.5, help="how much of the average is --mix's")
     parser.add_argument("--derive", type=int, action="append", default=[], help="a scale to derive from the first one")
+    parser.add_argument("--soften", type=float, help="factor on the head of scale 1: a little of what it would do")
     parser.add_argument("--in-training", action="store_true", help="mark them as unfinished")
     args = parser.parse_args()
     try:
@@ -36,6 +37,8 @@ def main() -> None:
         if args.mix:
             _mix(network, load_network(args.mix), args.share)
         network = with_scales(network, args.derive)
+        if args.soften is not None:
+            _soften(network, args.soften)
     except GTASRVideoError as error:
         sys.exit(f"ship_weights: {error}")
     target = WEIGHTS / f"{card.architecture.tier}.safetensors"
@@ -57,6 +60,15 @@ def _mix(network: GTASRVideo, other: GTASRVideo, share: float) -> None:
         sys.exit("ship_weights: only weights of one tier with the same scales can be averaged")
     for value, theirs in zip(network.state_dict().values(), other.state_dict().values(), strict=True):
         value.lerp_(theirs, share)
+
+
+@torch.no_grad()
+def _soften(network: GTASRVideo, factor: float) -> None:
+    """Let scale 1 do `factor` of what it has learned: training sees more damage than what people bring."""
+    if 1 not in network.scales:
+        sys.exit("ship_weights: --soften is for scale 1, which these weights do not have")
+    for parameter in network.adapters.get_submodule("x1").get_submodule("head").parameters():
+        parameter.mul_(factor)
 
 
 @torch.inference_mode()

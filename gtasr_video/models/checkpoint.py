@@ -132,7 +132,8 @@ def load_network(path: Path, scales: tuple[int, ...] | None = None) -> GTASRVide
     wanted = scales or card.scales
     derived = [s for s in wanted if s not in card.scales]
     if impossible := [s for s in derived if s not in _derivable(card.scales)]:
-        raise ModelError(f"{path}: no weights for scale {impossible[0]} (it has {_listed(card.scales)})")
+        has = f"it has {_listed(card.scales)}"
+        raise ModelError(f"{path}: no weights for scale {impossible[0]} ({has}){_who_has(impossible[0])}")
     held = tuple(s for s in card.scales if s in wanted or (derived and s == card.scales[0]))
     model = GTASRVideo(card.architecture, held, card.noise_scale)
     model.path = card.path
@@ -152,6 +153,13 @@ def load_network(path: Path, scales: tuple[int, ...] | None = None) -> GTASRVide
 def _derivable(scales: tuple[int, ...]) -> set[int]:
     """Return the scales whose adapters can be had from the first of `scales`: smaller ones, but not 1, another task."""
     return {s for s in (2, 3) if s < scales[0]}
+
+
+def _who_has(scale: int) -> str:
+    """Return the end of a message that names the smallest tier with shipped weights for `scale`; empty if none has."""
+    shipped = [tier for tier in TIERS if (WEIGHTS / f"{tier}.safetensors").is_file()]
+    able = [tier for tier in shipped if scale in read_card(WEIGHTS / f"{tier}.safetensors").scales]
+    return f"; --model {able[0]} has them" if able else ""
 
 
 def _listed(scales: tuple[int, ...]) -> str:

@@ -4,6 +4,9 @@ All that an adapter does to HR pixels is linear (1x1 convolutions on cells). If 
 from one of the target's and D the reverse, both by area, then W_in U reads a target cell as the source's convolution
 reads the larger one, and D W_out writes what the source's head writes, seen at the target's size. No pixel crosses the
 border of a cell.
+
+Scale 1 restores: nothing is left to enlarge there, and what the source's head adds would sharpen what is sharp already.
+Its own head begins silent, and has to be trained.
 """
 
 from __future__ import annotations
@@ -49,6 +52,9 @@ def derive_adapter(model: GTASRVideo, source: int, target: int) -> None:
         after.weight.copy_(_writing(before.weight, down))
         if before.bias is not None and after.bias is not None:
             after.bias.copy_(_writing(before.bias[:, None], down)[:, 0])
+    if target == 1:
+        for parameter in new.head.parameters():
+            parameter.zero_()
 
 
 def _copy_bias(old: Tensor | None, new: Tensor | None) -> None:

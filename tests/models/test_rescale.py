@@ -60,3 +60,12 @@ def test_scales_that_are_there_stay_as_they_are() -> None:
     assert larger.scales == (4, 3, 2)
     for name, value in model.state_dict().items():
         assert torch.equal(larger.state_dict()[name], value)
+
+
+@torch.inference_mode()
+def test_scale_1_begins_by_returning_its_input() -> None:
+    model = with_scales(lively(), (4, 1))
+    model.scale = 1
+    x = torch.rand(1, 3, 16, 16) * 2 - 1
+    y, _ = model.step(x, model.initial(1, 16, 16))
+    assert torch.equal(y, x)

@@ -11,10 +11,12 @@ from gtasr_video.media import Reader
 from gtasr_video.models import TIERS, load_model, read_card
 from gtasr_video.models.checkpoint import WEIGHTS
 from gtasr_video.ops.color import yuv_to_rgb
+from gtasr_video.ops.degrade import Blur, Noise, add_noise, blur
 from gtasr_video.ops.edges import luma, sobel
 from gtasr_video.ops.resize import bicubic, enlarge
 
 SHIPPED = sorted(p.stem for p in WEIGHTS.glob("*.safetensors"))
+RESTORING = [tier for tier in SHIPPED if 1 in read_card(WEIGHTS / f"{tier}.safetensors").scales]
 SAMPLE = Path(__file__).parents[2] / "samples" / "sintel_320x136.mp4"
 
 
@@ -107,3 +109,24 @@ def test_shipped_weights_hold_against_bicubic_on_the_sample(tier: str, scale: in
     assert len(gains) == 6
     assert sum(gains) / 6 > -0.1
     assert sum(edges) / 6 < (1 if scale == 4 else 1.05)
+
+
+@pytest.mark.parametrize("tier", RESTORING)
+def test_scale_1_restores_what_is_damaged_and_changes_little_else(tier: str, truth: list[torch.Tensor]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    model = load_model(tier, scale=1)
+    gains, kept = [], []
+    damaged_state = whole_state = model.initial(1, *truth[0].shape[-2:])
+    with torch.inference_mode():
+        for x in truth:
+            damaged = add_noise(blur(x / 2 + 0.5, Blur((1.2, 1.2))), Noise(6 / 255), generator) * 2 - 1
+            output, damaged_state = model.step(damaged, damaged_state)
+            gains.append(psnr(output, x) - psnr(damaged, x))
+            output, whole_state = model.step(x, whole_state)
+            kept.append(psnr(output, x))
+    assert sum(gains) / 6 > 0.3
+    assert min(kept) > 38
+
+
+def test_the_middle_tier_restores() -> None:
+    assert "m" in RESTORING
