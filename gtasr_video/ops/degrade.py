@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gtasr_video.ops.lines import weigh_along
 from gtasr_video.ops.resize import bicubic
 
 CODECS = ("h264", "hevc", "mpeg4", "vp9")
@@ -246,14 +247,7 @@ def _separable(x: Tensor, lines: Sequence[Sequence[float]]) -> Tensor:
 
 
 def _along(x: Tensor, line: Sequence[float], dim: int) -> Tensor:
-    """Filter along one side by a sum of shifted pictures: on CPUs several times as fast as a convolution of so few
-    channels."""
-    size = x.shape[dim]
-    padded = _mirrored(x, len(line) // 2, dim)
-    total = padded.narrow(dim, 0, size) * line[0]
-    for shift, weight in enumerate(line[1:], 1):
-        total.add_(padded.narrow(dim, shift, size), alpha=weight)
-    return total
+    return weigh_along(_mirrored(x, len(line) // 2, dim), line, dim)
 
 
 def _convolve(x: Tensor, kernels: Tensor) -> Tensor:

@@ -6,8 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gtasr_video.ops.lines import weigh_along
+
 LUMA = (0.299, 0.587, 0.114)
 _SOBEL_EPSILON = 1e-6
+_SMOOTH = (0.25, 0.5, 0.25)
+_SLOPE = (-1.0, 0.0, 1.0)
 
 
 def luma(x: Tensor) -> Tensor:
@@ -15,25 +19,21 @@ def luma(x: Tensor) -> Tensor:
     return x[:, :1] * LUMA[0] + x[:, 1:2] * LUMA[1] + x[:, 2:] * LUMA[2]
 
 
-def _filter(x: Tensor, kernels: list[list[list[float]]]) -> Tensor:
-    """Apply each 3x3 kernel to each channel of (B, C, H, W) -> (B, C, K, H, W), edges replicated."""
-    b, c, h, w = x.shape
-    weight = torch.tensor(kernels, dtype=x.dtype, device=x.device)[:, None]
-    padded = F.pad(x.reshape(b * c, 1, h, w), (1, 1, 1, 1), mode="replicate")
-    return F.conv2d(padded, weight).view(b, c, len(kernels), h, w)
-
-
 def sobel(x: Tensor) -> Tensor:
     """Return the Sobel magnitude (B, C, H, W) of each channel: sqrt(gx^2 + gy^2 + eps), kernels scaled to 1/4.
 
     The epsilon inside the root keeps the gradient finite on flat ground.
     """
-    gx = [[-0.25, 0.0, 0.25], [-0.5, 0.0, 0.5], [-0.25, 0.0, 0.25]]
-    gy = [[-0.25, -0.5, -0.25], [0.0, 0.0, 0.0], [0.25, 0.5, 0.25]]
-    return torch.sqrt(_filter(x, [gx, gy]).square().sum(dim=2) + _SOBEL_EPSILON)
+    padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
+    gx, gy = (
+        weigh_along(weigh_along(padded, _SMOOTH, across), _SLOPE, along) for along, across in ((-1, -2), (-2, -1))
+    )
+    return torch.sqrt(gx.square() + gy.square() + _SOBEL_EPSILON)
 
 
 def laplacian(x: Tensor) -> Tensor:
     """Return the signed 4-neighbour Laplacian (B, C, H, W) of each channel, scaled to 1/4."""
-    kernel = [[0.0, 0.25, 0.0], [0.25, -1.0, 0.25], [0.0, 0.25, 0.0]]
-    return _filter(x, [kernel])[:, :, 0]
+    padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
+    rows, columns = padded[..., 1:-1], padded[..., 1:-1, :]
+    around = rows[..., :-2, :] + rows[..., 2:, :] + columns[..., :-2] + columns[..., 2:]
+    return 0.25 * around - x

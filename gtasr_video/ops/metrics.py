@@ -5,18 +5,21 @@ Pictures are RGB in [0, 1], (B, 3, H, W); every function returns one number a pi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from gtasr_video.ops.lines import weigh_along
 from gtasr_video.ops.warp import warp
 
 BORDER = 4
 PSNR_CAP = 100.0
 VIDEO_LUMA = (65.481, 128.553, 24.966)
 VIDEO_BLACK = 16
+# SSIM's window along one side: a Gaussian of sigma 1.5.
+_BELL = [math.exp(-0.5 * (at / 1.5) ** 2) for at in range(-5, 6)]
+_WINDOW = [height / sum(_BELL) for height in _BELL]
 
 
 def luma(rgb: Tensor) -> Tensor:
@@ -44,29 +47,20 @@ def ssim(a: Tensor, b: Tensor, border: int = BORDER) -> Tensor:
     As in Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity" (2004): an
     11 x 11 Gaussian window of sigma 1.5, only where it lies wholly on the picture; K1 = 0.01, K2 = 0.03.
     """
-    return ssim_of_luma(_cut(luma(a), border), _cut(luma(b), border), _window)
+    return ssim_of_luma(_cut(luma(a), border), _cut(luma(b), border))
 
 
-def ssim_of_luma(x: Tensor, y: Tensor, window: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return `ssim` of two planes (B, 1, H, W) of `luma`; `window` weighs them as `gaussian_line` does along each side.
-
-    Computed in the type of the planes.
-    """
+def ssim_of_luma(x: Tensor, y: Tensor) -> Tensor:
+    """Return `ssim` of two planes (B, 1, H, W) of `luma`, computed in the type of the planes."""
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    mean_x, mean_y = window(x), window(y)
-    var_x = window(x * x) - mean_x**2
-    var_y = window(y * y) - mean_y**2
-    covariance = window(x * y) - mean_x * mean_y
-    light = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
-    structure = (2 * covariance + c2) / (var_x + var_y + c2)
+    mean_x, mean_y = _window(x), _window(y)
+    squares, product = mean_x.square() + mean_y.square(), mean_x * mean_y
+    # Only the sum of the variances counts, so that one window does for both.
+    variances = _window(x.square() + y.square()) - squares
+    covariance = _window(x * y) - product
+    light = (2 * product + c1) / (squares + c1)
+    structure = (2 * covariance + c2) / (variances + c2)
     return (light * structure).mean((1, 2, 3))
-
-
-def gaussian_line(like: Tensor) -> Tensor:
-    """Return the weights (11,) of SSIM's window along one side: a Gaussian of sigma 1.5, of the type of `like`."""
-    at = torch.arange(11, device=like.device, dtype=like.dtype) - 5
-    line = torch.exp(-0.5 * (at / 1.5) ** 2)
-    return line / line.sum()
 
 
 def warping_error(now: Tensor, before: Tensor, flow: Tensor, valid: Tensor) -> Tensor:
@@ -114,5 +108,4 @@ def _cut(x: Tensor, border: int) -> Tensor:
 
 
 def _window(x: Tensor) -> Tensor:
-    line = gaussian_line(x)
-    return F.conv2d(F.conv2d(x, line.view(1, 1, 11, 1)), line.view(1, 1, 1, 11))
+    return weigh_along(weigh_along(x, _WINDOW, -1), _WINDOW, -2)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gtasr_video.models.consistency import Path
 from gtasr_video.ops.edges import laplacian, luma, sobel
-from gtasr_video.ops.metrics import VIDEO_BLACK, VIDEO_LUMA, gaussian_line, ssim_of_luma
+from gtasr_video.ops.metrics import VIDEO_BLACK, VIDEO_LUMA, ssim_of_luma
 from gtasr_video.ops.warp import warp
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
@@ -77,32 +77,13 @@ def similarity(prediction: Tensor, truth: Tensor) -> Tensor:
     """
     with torch.autocast(prediction.device.type, enabled=False):
         x, y = (_video_luma(picture.float()) for picture in (prediction, truth))
-        return 1 - ssim_of_luma(x, y, _window).mean()
+        return 1 - ssim_of_luma(x, y).mean()
 
 
 def _video_luma(picture: Tensor) -> Tensor:
     """Return luma (B, 1, H, W), 16 for black to 235 for white, of a picture in [-1, 1]."""
     red, green, blue = ((picture[:, k : k + 1] + 1) * (VIDEO_LUMA[k] / 2) for k in range(3))
     return red + green + blue + VIDEO_BLACK
-
-
-def _window(x: Tensor) -> Tensor:
-    """Weigh (B, 1, H, W) by SSIM's window along both sides, as two products with banded matrices.
-
-    For the small pictures of training that takes a fifth of the time of a convolution of one channel, forth and back.
-    """
-    line = gaussian_line(x)
-    weighed: Tensor = _bands(line, x.shape[-2]).T @ x @ _bands(line, x.shape[-1])
-    return weighed
-
-
-def _bands(line: Tensor, size: int) -> Tensor:
-    """Return (size, size - 10): column k has `line` (11,) from row k on."""
-    count = size - len(line) + 1
-    bands = line.new_zeros(count, size + 1).flatten()
-    # Rows one longer than the picture shift each line by one against the row before.
-    bands.view(count, size + 1)[:, : len(line)] = line
-    return bands[: count * size].view(count, size).T
 
 
 def color(prediction: Tensor, y: Tensor) -> Tensor:
