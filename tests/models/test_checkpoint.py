@@ -100,3 +100,8 @@ def test_the_path_it_was_trained_on_comes_back_and_says_which_steps_there_are(tm
         load_model(str(path), steps=4)
     with pytest.raises(ModelError, match="bicubic has no path to take 2 steps on"):
         load_model("bicubic", steps=2)
+
+
+def test_a_scale_that_another_tier_has_is_said_with_that_tier() -> None:
+    with pytest.raises(ModelError, match=r"no weights for scale 1 \(it has 2, 3, 4, 8\); --model m has them"):
+        load_model("s", scale=1)
