@@ -340,24 +340,28 @@ class GTASRVideo(nn.Module):
         if embedding is not None:
             of_state, of_residual = self.gates(embedding)[:, :, None, None].split(1, dim=1)
             residual = residual * (1 + of_residual)
-        seen = self._seen_luma(residual, features)
-        held = None if context.detail is None else self._held(context, seen, features)
-        if held is not None:
-            residual, seen = residual + torch.cat([held] * 3, dim=1), seen + held
-        gain = _gain(tau, residual)
         if state is None:
-            return Prediction(residual * gain, seen * gain, None if held is None else held * gain, features)
-        residual = compose(state, residual.to(state.dtype) + state * of_state, tau)
-        return Prediction(residual, self._luma(residual), None if held is None else held * gain, features)
+            gain = _gain(tau, residual)
+            seen = self._seen_luma(residual, features) * gain
+            residual = residual * gain
+        else:
+            residual = compose(state, residual.to(state.dtype) + state * of_state, tau)
+            seen = self._luma(residual)
+        if context.detail is None:
+            return Prediction(residual, seen, None, features)
+        held = self._held(context, seen, features, tau)
+        return Prediction(residual + torch.cat([held] * 3, dim=1), seen + held, held, features)
 
-    def _held(self, context: Context, seen: Tensor, features: Tensor) -> Tensor:
+    def _held(self, context: Context, seen: Tensor, features: Tensor, tau: Tensor) -> Tensor:
         """Return the change of luma that holds on to what was there before, as far as `features` say so.
 
-        A share of the difference between `detail` and the luma `seen` in this frame: a running mean along the motion,
-        whose length is learned place by place. Colour is that of this frame alone.
+        A share of the difference between `detail` and the luma `seen` of all that is known without memory, what the
+        point of the path holds included: a running mean along the motion, whose length is learned place by place. It
+        falls with `tau`, as more and more of the answer is on the path. Colour is that of this frame alone.
         """
         assert context.detail is not None
-        share = FADING * torch.sigmoid(self.adapter.hold(features)) * context.reference.confidence.to(seen.dtype)
+        trust = FADING * tau.view(-1, 1, 1, 1) * context.reference.confidence
+        share = torch.sigmoid(self.adapter.hold(features)) * trust.to(seen.dtype)
         return share * (context.detail.to(seen.dtype) - seen)
 
     def _seen_luma(self, residual: Tensor, features: Tensor) -> Tensor:

@@ -219,6 +219,31 @@ def test_memory_is_held_as_far_as_it_is_trusted_and_in_grey(folded: bool) -> Non
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("tau", [0.0, 0.05, 0.2, 0.6])
+def test_what_the_path_already_holds_is_not_added_again_from_memory(tau: float) -> None:
+    model = tiny()
+    adapter = model.adapter
+    assert adapter.hold.bias is not None
+    adapter.hold.weight.zero_()
+    adapter.hold.bias.fill_(50.0)  # all that is trusted is held
+    for layer in (adapter.head, model.gates):  # and this frame itself says nothing
+        for parameter in layer.parameters():
+            parameter.zero_()
+    first = scene(1, seed=1)[:, 0]
+    _, state = model.step(first, model.initial(1, 24, 32))
+    context = model.observe(first, state._replace(detail=torch.full_like(state.detail, 0.1)))
+    assert context.detail is not None
+    there = torch.cat([(1 - tau) * context.detail] * 3, dim=1)  # q(x0, t) - yup, where x0 is what memory says
+    told = model.predict(context, there, torch.tensor([tau])).luma
+    # Between what the path holds and what memory says, and no further.
+    held = told / context.detail
+    assert held.min() > -1e-3
+    assert held.max() < 1 + 1e-3
+    if tau == 0:
+        assert torch.allclose(told, context.detail, atol=1e-6)
+
+
+@torch.inference_mode()
 def test_sums_of_the_residual_are_read_without_looking_at_it() -> None:
     model = tiny().fold()
     state = model.initial(1, 24, 32)
