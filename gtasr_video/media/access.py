@@ -113,8 +113,14 @@ def _same_size(frames: Iterator[av.VideoFrame]) -> Iterator[np.ndarray]:
         yield frame.to_ndarray(format="rgb24")
 
 
-def _stack(pictures: Sequence[np.ndarray]) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(np.stack(pictures).transpose(0, 3, 1, 2)))
+def _stack(pictures: list[np.ndarray]) -> Tensor:
+    """Return pictures (H, W, 3) as one (T, 3, H, W), and empty the list: a long film is never held twice."""
+    height, width, channels = pictures[0].shape
+    stacked = torch.empty(len(pictures), channels, height, width, dtype=torch.uint8)
+    while pictures:
+        number = len(pictures) - 1
+        stacked[number] = torch.from_numpy(pictures.pop()).permute(2, 0, 1)
+    return stacked
 
 
 class FrameReader:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,6 +39,15 @@ def test_any_frame_is_the_one_that_reading_in_order_gives(folder: Path, name: st
     reader = FrameReader(file)
     for start, count in ((29, 1), (0, 3), (9, 4), (20, 2), (10, 1), (1, 12)):
         assert torch.equal(reader.read(start, count), whole[start : start + count]), (start, count)
+
+
+def test_a_film_is_read_without_being_held_several_times(folder: Path) -> None:
+    read_clip(folder / "closed.mp4", 1)  # what is loaded on first use is not counted
+    tracemalloc.start()
+    whole = read_clip(folder / "closed.mp4")
+    _, peak = tracemalloc.get_traced_memory()  # of numpy: the result itself is torch's
+    tracemalloc.stop()
+    assert peak < 1.5 * whole.numel()
 
 
 def test_closed_and_open_groups_are_told_apart(folder: Path) -> None:
