@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from pathlib import Path
 
 import click
 
 from gtasr_video.errors import UsageError
+
+_log = logging.getLogger("gtasr_video")
 
 
 @click.command("train", short_help="Train or fine-tune a network on videos and pictures.")
@@ -15,7 +18,7 @@ from gtasr_video.errors import UsageError
     "--config",
     "config_name",
     metavar="NAME|FILE",
-    help="What to train: a shipped name (train/two_stages, train/finetune) or file.",
+    help="How to train: a shipped name or file; without it train/finetune after --init, else train/two_stages.",
 )
 @click.option("--data", multiple=True, type=click.Path(path_type=Path), metavar="DIR...", help="Videos and pictures.")
 @click.argument("more_data", nargs=-1, type=click.Path(path_type=Path), metavar="")
@@ -66,6 +69,9 @@ def command(
     from gtasr_video.training.settings import TrainSettings
 
     log_to_stderr(verbose=is_first(), quiet=not is_first())
+    if config_name is None:
+        config_name = "train/finetune" if init else "train/two_stages"
+        _log.info("no --config given: training by %s", config_name)
     settings = load_config(TrainSettings, config_name, overrides, section="train")
     if vgg and not settings.vgg:
         settings = dataclasses.replace(settings, vgg=vgg)

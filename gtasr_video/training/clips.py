@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gtasr_video.device import free_memory
 from gtasr_video.errors import InputError, TrainingError
 from gtasr_video.ops.codec_model import codec_model
 from gtasr_video.ops.degrade import Codec, DegradationSettings, degrade, draw
@@ -32,6 +33,8 @@ __all__ = ["Batch", "Clip", "ClipSource", "DataSettings", "Loader"]
 _log = logging.getLogger("gtasr_video")
 _CPU = torch.device("cpu")
 _TRIES = 20
+# Of the memory that is free: the rest is for the step, and for clips that wait.
+_SHARE_OF_MEMORY = 0.5
 # Degraded clips between two crops of the same one. A multiple of 8, so that up to 8 data processes, which take batches
 # in turn, need not each make what another has made where a batch is as large as `crops_per_clip`.
 _APART = 8
@@ -50,7 +53,8 @@ class DataSettings:
     region               side of the degraded clip in LR pixels; 0: 2 crops for single frames, 1.5 for clips
     lead                 extra frames encoded around a clip, so that it is seldom the codec's first picture
     short_side           larger pictures are shrunk to this short side when they are read
-    memory_gb            decoded material held in memory, in GiB; what is beyond is read from disk when drawn
+    memory_gb            decoded material held in memory, in GiB, but no more than half of what is free; what is beyond
+                         is read from disk when drawn
     cache                folder in which decoded material is kept, so that other runs start at once; empty for none
     shrink               share of clips whose source is shrunk by up to 2 for a sharper truth, where it is large enough
     colour, light        share of clips with varied colours; with light that changes over the clip
@@ -118,7 +122,7 @@ class ClipSource:
             paths,
             minimum=settings.crop * settings.scale,
             short_side=settings.short_side,
-            memory=int(settings.memory_gb * 2**30),
+            memory=min(int(settings.memory_gb * 2**30), int(_SHARE_OF_MEMORY * free_memory(device))),
             device=device,
             cache=Path(settings.cache) if settings.cache else None,
         )

@@ -12,6 +12,7 @@ Several processes (torchrun) take one step together: each its share of the same 
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -64,6 +65,8 @@ def train(
         perceptual = perceptual_distance(settings, device)
         recorder = None
         if ranks.is_first:
+            if resume:
+                run.warn_of_changes(settings)
             run.describe(settings, data, source.summary(), device)
             run.forget_after(state.step)
             recorder = Recorder(run, settings, source, perceptual, device)
@@ -73,7 +76,10 @@ def train(
                     recorder.record(line, state, on_step)
         except NotFinite as error:
             good = run.drop(state.step) if ranks.is_first else "stopped"
-            raise TrainingError(f"{error}; {good}: lower learning_rate, or --resume with another seed") from error
+            number = locate(settings, state.step).phase
+            raise TrainingError(
+                f"{error}; {good}: lower phases.{number}.learning_rate, or --resume with another --set seed=N"
+            ) from error
         return run.result
 
 
@@ -94,7 +100,7 @@ def steps(
         objective = Objective(state.model, phase, perceptual, _frozen(state, phase, place.step_in_phase), ranks)
         drawn = source.with_settings(dataclasses.replace(settings.data, frames=phase.frames, scale=phase.scale))
         part = (ranks.rank, ranks.count)
-        batches = Loader(drawn, phase.batch, place.step_in_phase, workers=settings.workers, part=part)
+        batches = Loader(drawn, phase.batch, _first_batch(place, phase), workers=settings.workers, part=part)
         stepper = Stepper(settings, place.phase, objective, state, device, ranks)
         begun = time.monotonic()
         numbers = range(place.step_in_phase, schedule(settings)[place.phase])
@@ -106,6 +112,12 @@ def steps(
             took = max(time.monotonic() - begun, 1e-9)
             yield line | {"perf/clips_per_second": phase.batch / took, "perf/wait": waited / took}
             begun = time.monotonic()
+
+
+def _first_batch(place: Place, phase: Phase) -> int:
+    """Return the number of the batch that the step at `place` sees: none of the run's clips is drawn twice."""
+    of_earlier_phases = place.clips - place.step_in_phase * phase.batch
+    return math.ceil(of_earlier_phases / phase.batch) + place.step_in_phase
 
 
 def _begin(state: RunState, settings: TrainSettings, place: Place) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from gtasr_video.errors import ModelError, TrainingError
 from gtasr_video.models.checkpoint import read_tensors, save_model, write_tensors
 from gtasr_video.training.settings import TrainSettings
 from gtasr_video.training.state import RunState
+
+_log = logging.getLogger("gtasr_video")
 
 
 class Run:
@@ -87,6 +90,16 @@ class Run:
             "reason": device.reason,
         }
         self.write("run.json", (json.dumps(facts, indent=2) + "\n").encode())
+
+    def warn_of_changes(self, settings: TrainSettings) -> None:
+        """Say which settings are not those that the run had before: whoever resumes may change them, but knowingly."""
+        now: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(settings)))
+        try:
+            before = self.description()["settings"]
+        except (OSError, ValueError, KeyError):
+            return
+        if changed := [name for name, value in now.items() if before.get(name) != value]:
+            _log.warning("%s: goes on with other settings than it began with: %s", self.out, ", ".join(changed))
 
     def description(self) -> dict[str, Any]:
         """Return what ``run.json`` holds."""

@@ -69,7 +69,7 @@ def network(settings: TrainSettings, init: Path | None, device: Device) -> GTASR
     if init is not None:
         begun = grow(load_network(init), model.architecture)
         model.load_state_dict(with_scales(begun, settings.scales).state_dict(), strict=False)
-    elif not any(phase.memory for phase in settings.phases):
+    elif not any(phase.memory and phase.frames > 1 for phase in settings.phases):
         model.hold_nothing()
     model.train().to(device.torch_device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if settings.compile:

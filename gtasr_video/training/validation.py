@@ -25,7 +25,7 @@ _BATCH = 4
 
 
 class Validation:
-    """Fixed clips of one scale, drawn with another seed; `measure` runs the network over them as inference does.
+    """Fixed clips of one scale, drawn with a seed of their own; `measure` runs the network over them as inference does.
 
     The clips are other crops and degradations of the training material, not other material: they show whether a run
     gets better, not how good it is. `gtasr-video evaluate` on clips never trained on shows that.
@@ -36,7 +36,7 @@ class Validation:
     ) -> None:
         frames = min(_FRAMES, max(p.frames for p in settings.phases))
         drawn = source.with_settings(dataclasses.replace(settings.data, frames=frames, scale=scale, crops_per_clip=1))
-        drawn.seed = settings.seed + _HELD_OUT_SEED
+        drawn.seed = _HELD_OUT_SEED  # a run that goes on with another seed is judged by the same clips
         self.device = device
         self.perceptual = perceptual
         numbers = range(settings.validation_clips)

@@ -47,6 +47,18 @@ def test_two_stages_yields_weights_that_upscale(
     assert (tmp_path / "large.mp4").stat().st_size > 0
 
 
+@pytest.mark.parametrize("init", [(), ("--init", "s")], ids=["from nothing", "from weights"])
+def test_without_a_config_a_run_trains_by_a_shipped_recipe_and_says_which(
+    cli: Cli, material: Path, tmp_path: Path, init: tuple[str, ...]
+) -> None:
+    name = "train/finetune" if init else "train/two_stages"
+    done = cli("train", "--data", material, "--out", tmp_path / "run", "--vgg", "none", *init, *shortened(name))
+    assert done.code == 0, done.err
+    assert f"no --config given: training by {name}" in done.err
+    settings = json.loads((tmp_path / "run" / "run.json").read_text())["settings"]
+    assert len(settings["phases"]) == len(load_config(TrainSettings, name).phases)
+
+
 @pytest.mark.parametrize("by_name", [True, False], ids=["--init s", "--init FILE"])
 def test_finetune_starts_from_weights_by_name_or_file(cli: Cli, material: Path, tmp_path: Path, by_name: bool) -> None:
     from gtasr_video.models import weights_path

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ from gtasr_video.models import load_model, read_card
 from gtasr_video.models.checkpoint import load_network, save_model
 from gtasr_video.models.gtasr import TIERS, GTASRVideo
 from gtasr_video.ops.degrade import DegradationSettings
-from gtasr_video.training.clips import DataSettings
+from gtasr_video.training.clips import Batch, ClipSource, DataSettings
 from gtasr_video.training.loop import train
 from gtasr_video.training.run import read_metrics
 from gtasr_video.training.schedule import learning_rate, locate, schedule
 from gtasr_video.training.settings import Phase, TrainSettings, Weights
 
 CPU = choose("cpu", torch.float32)
+RUN_SEED = 3
 SILENT = Weights(perceptual=0.0)
 STAGE_ONE = Phase(clips=8, batch=2, frames=1, end_share=0.5, warm_up=2, weights=SILENT)
 
@@ -61,6 +63,46 @@ def test_a_killed_and_resumed_run_prints_the_same_losses(material: Path, tmp_pat
     train(plan, [material], tmp_path / "cut", device=CPU, resume=True)
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
     assert len(losses(tmp_path / "whole")) == sum(schedule(plan)) == 7
+
+
+def test_no_clip_of_a_run_is_drawn_twice(material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+    whole = ClipSource.batch
+
+    def batch(source: ClipSource, indices: Sequence[int]) -> Batch:
+        if source.seed == RUN_SEED:  # the others are held out
+            drawn.extend(indices)
+        return whole(source, indices)
+
+    monkeypatch.setattr(ClipSource, "batch", batch)
+    plan = settings(STAGE_ONE, dataclasses.replace(STAGE_ONE, batch=3, clips=9), seed=RUN_SEED)
+    train(plan, [material], tmp_path / "run", device=CPU)
+    assert len(drawn) >= 17
+    assert len(set(drawn)) == len(drawn)
+
+
+def test_a_resumed_run_says_what_it_changes_and_is_judged_by_the_same_clips(
+    material: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    silent = dataclasses.replace(STAGE_ONE, learning_rate=0.0, final_learning_rate=0.0)
+    train(settings(silent, vgg="none"), [material], tmp_path / "run", device=CPU)
+    caplog.clear()
+    more = dataclasses.replace(silent, clips=12)
+    train(settings(more, vgg="none", seed=5), [material], tmp_path / "run", device=CPU, resume=True)
+    assert f"{tmp_path / 'run'}: goes on with other settings than it began with: phases, seed" in caplog.text
+    scores = [line["validation/psnr_gain"] for line in losses(tmp_path / "run") if "validation/psnr_gain" in line]
+    assert len(scores) == 3
+    assert scores[1:] == pytest.approx(scores[:1] * 2, abs=1e-6)
+    caplog.clear()
+    train(settings(more, vgg="none", seed=5), [material], tmp_path / "run", device=CPU, resume=True)
+    assert "other settings" not in caplog.text
+
+
+def test_a_run_of_pictures_alone_learns_to_hold_nothing(material: Path, tmp_path: Path) -> None:
+    train(settings(), [material], tmp_path / "run", device=CPU)
+    hold = load_network(tmp_path / "run" / "last.safetensors").adapter.hold
+    assert hold.bias is not None
+    assert float(hold.bias.detach().max()) < -40
 
 
 def test_both_stages_run_and_leave_weights_that_upscale(material: Path, vgg: Path, tmp_path: Path) -> None:
