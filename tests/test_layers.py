@@ -28,6 +28,7 @@ LAYERS = {
     "ops": 1,
     "frames": 0,
     "errors": 0,
+    "masking": 0,
     "audit": 0,
     "device": 0,
     "config": 0,

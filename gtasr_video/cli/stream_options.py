@@ -51,7 +51,7 @@ def with_streams(config: UpscaleConfig, options: dict[str, Any]) -> UpscaleConfi
 
 def hide_secrets() -> None:
     """Take the secrets of addresses out of what others see of this program."""
-    from gtasr_video.media.streams.address import mask
+    from gtasr_video.masking import mask
     from gtasr_video.media.streams.arguments import hide_arguments
 
     hide_arguments(mask)

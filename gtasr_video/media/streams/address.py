@@ -9,8 +9,8 @@ from typing import Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from gtasr_video.errors import UsageError
+from gtasr_video.masking import HIDDEN, OPEN_PARAMETERS, mask, masked
 
-HIDDEN: Final = "***"
 LOOPBACK: Final = "127.0.0.1"
 
 
@@ -44,12 +44,6 @@ SCHEMES: Final = {
     "http": Scheme("http,https,tls,tcp"),
     "https": Scheme("https,tls,tcp"),
 }
-# Parameters that say how to connect, and can be shown; all others may be a password or a token.
-_OPEN_PARAMETERS: Final = {
-    *("mode", "latency", "rcvlatency", "peerlatency", "pkt_size", "timeout", "listen", "fifo_size", "buffer_size"),
-    *("ttl", "localaddr", "localport", "overrun_nonfatal", "maxbw", "transtype"),
-}
-_ANY: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]*[^\s'\"<>.,;:)\]]")
 # Names that stand for "every interface of this machine" would be opened to everyone by saying nothing.
 _UNSAID_HOSTS: Final = ("", "@")
 
@@ -94,7 +88,7 @@ class Address:
     @property
     def key(self) -> str:
         """What follows the first part of the path where that is a key, else ""."""
-        return self.path.lstrip("/").partition("/")[2] if self.scheme.keyed else ""
+        return self.path.removeprefix("/").partition("/")[2] if self.scheme.keyed else ""
 
     @property
     def is_playlist(self) -> bool:
@@ -125,48 +119,25 @@ class Address:
         """The parts that must never be seen, the longest first."""
         parts = self._parts
         pairs = [part.partition("=") for part in parts.query.split("&")]
-        values = [value if equals else name for name, equals, value in pairs if name not in _OPEN_PARAMETERS]
-        values += [unquote(value) for value in values]
-        last = self.key.rpartition("/")[2]
-        found = {self.key, last, parts.password or "", parts.username or "", parts.fragment, *values}
+        values = [value if equals else name for name, equals, value in pairs if name not in OPEN_PARAMETERS]
+        key = self.key.strip("/")
+        last = key.rpartition("/")[2]
+        found = {self.key, key, last, parts.password or "", parts.username or "", parts.fragment, *values}
+        found |= {unquote(secret) for secret in found}
         return tuple(sorted((secret for secret in found if secret), key=len, reverse=True))
 
     def __str__(self) -> str:
-        return mask(self.text)
+        return masked(self.text)
 
     def __repr__(self) -> str:
         return f"Address('{self}')"
 
     def hide(self, text: str) -> str:
         """Return `text`, such as a message of FFmpeg, without the secrets of this or any other address in it."""
-        text = mask(text)
+        # Whole first: where an address ends in a text can only be guessed.
+        text = mask(text.replace(self.text, str(self)))
         for secret in self.secrets:
             # Short ones would blot out parts of words; they are hidden where they stand alone.
             pattern = re.escape(secret) if len(secret) > 5 else rf"(?<!\w){re.escape(secret)}(?!\w)"
             text = re.sub(pattern, HIDDEN, text)
         return text
-
-
-def mask(text: str) -> str:
-    """Return `text` with the secrets of every address in it hidden: user, password, stream key, parameters."""
-    return _ANY.sub(lambda found: _masked(found.group()), text)
-
-
-def _masked(address: str) -> str:
-    try:
-        parts = urlsplit(address)
-    except ValueError:
-        return f"{address.partition('://')[0]}://{HIDDEN}"
-    host = parts.netloc.rpartition("@")
-    netloc = f"{HIDDEN}@{host[2]}" if host[1] and host[0] else host[2]
-    path = parts.path
-    if parts.scheme.lower().startswith("rtmp"):
-        first, *rest = path.lstrip("/").split("/")
-        path = f"/{first}/{HIDDEN}" if any(rest) else path
-    query = "&".join(_parameter(part) for part in parts.query.split("&")) if parts.query else ""
-    return parts._replace(netloc=netloc, path=path, query=query, fragment=HIDDEN if parts.fragment else "").geturl()
-
-
-def _parameter(text: str) -> str:
-    name, equals, _ = text.partition("=")
-    return text if name in _OPEN_PARAMETERS else f"{name}{equals}{HIDDEN}" if equals else HIDDEN

@@ -17,7 +17,8 @@ from functools import cache
 from typing import Any, Final
 
 from gtasr_video.errors import MediaError
-from gtasr_video.media.streams.address import Address, mask
+from gtasr_video.masking import mask
+from gtasr_video.media.streams.address import Address
 from gtasr_video.media.streams.arguments import hide_arguments
 
 # Why a connection failed whose other end could not prove who it is.

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from gtasr_video.errors import UsageError
-from gtasr_video.media.streams.address import Address, mask
+from gtasr_video.masking import mask
+from gtasr_video.media.streams.address import Address
 from gtasr_video.media.streams.arguments import hide_arguments
 from gtasr_video.media.streams.back_off import BackOff
 
@@ -37,6 +38,22 @@ def test_secrets_are_never_shown(text: str, shown: str) -> None:
         f"[out @ 0x1] Error opening {text}: refused; KEYKEY is not known, nor 'KEYKEY'."
     )
     assert mask(f"to {text} and {text}, and on") == f"to {shown} and {shown}, and on"
+
+
+@pytest.mark.parametrize(
+    "secret", ["it's-KEY", 'ke"yKEY', "a<b>KEY", "(KEY).", "KEY/", "a:b;KEY,KEY", "K@EY!KEY", "[KEY]{KEY}"]
+)
+def test_a_secret_is_hidden_whole_whatever_it_consists_of(secret: str) -> None:
+    assert str(Address(f"rtmp://h/app/{secret}")) == "rtmp://h/app/***"
+    assert str(Address(f"srt://h:9000?passphrase={secret}")) == "srt://h:9000?passphrase=***"
+    for text in (f"rtmp://h/app/{secret}", f"srt://h:9000?passphrase={secret}&mode=caller"):
+        assert "KEY" not in Address(text).hide(f"opening '{text}': {secret} is not known")
+
+
+def test_a_password_that_is_not_well_written_is_hidden_too() -> None:
+    assert str(Address("http://user:12/KEY@h/a.ts")) == "http://***"
+    assert str(Address("rtmp://h//KEY")) == "rtmp://h//***"
+    assert "KEY" not in Address("rtmp://h/app/a%3CKEY").hide("no stream a<KEY")
 
 
 def test_short_secrets_hide_no_words() -> None:
