@@ -13,9 +13,11 @@ from typing import Any, Final, Literal
 from gtasr_video.api import UpscaleConfig, upscale
 from gtasr_video.errors import InputError, UsageError, describe
 from gtasr_video.media.codecs import CONTAINERS
+from gtasr_video.media.source import refuse_address
 from gtasr_video.models import load_model
 from gtasr_video.runtime.pictures import concerns_pictures
 from gtasr_video.runtime.report import Report
+from gtasr_video.runtime.streaming import is_stream
 
 # What is taken for a video in a folder; a file that is named is taken whatever it is called.
 _NAMES: Final = (
@@ -72,14 +74,25 @@ def find_items(sources: Iterable[str | os.PathLike[str]], folder: str | os.PathL
 
 def check_folder(folder: Path) -> None:
     """Raise UsageError unless `folder` is one, or can become one."""
+    refuse_address(folder, "write")
     if folder.is_file() or (not folder.is_dir() and folder.suffix.lower() in CONTAINERS):
         raise UsageError(f"{folder} is no folder; OUTPUT must be one where INPUT is a folder, or there are several")
 
 
 def is_many(sources: Sequence[str], output: str) -> bool:
-    """Return whether this is about many files or a folder, rather than one file into another."""
-    into = Path(output).is_dir() and Path(output).suffix.lower() not in CONTAINERS
-    return len(sources) != 1 or Path(sources[0]).is_dir() or _is_pattern(sources[0]) or into or output.endswith("/")
+    """Return whether this is about many files or a folder, rather than one file or stream into another."""
+    into = (Path(output).is_dir() and Path(output).suffix.lower() not in CONTAINERS) or output.endswith("/")
+    into = into and not is_stream(output) and not is_stream(sources[0])
+    return len(sources) != 1 or Path(sources[0]).is_dir() or _is_pattern(sources[0]) or into
+
+
+def _refuse_streams(names: Iterable[str | os.PathLike[str]]) -> None:
+    """Raise UsageError if one of `names` is no file or folder; it may hold a key and is not repeated."""
+    if any(is_stream(os.fspath(name)) for name in names):
+        raise UsageError(
+            "a pipe, an address or a list goes with one INPUT and one OUTPUT, no folder, pattern or --watch; "
+            "--also names more outputs"
+        )
 
 
 def _is_pattern(source: str) -> bool:
@@ -143,7 +156,8 @@ def upscale_folder(
 
     A file that fails does not stop the others. What has a result already is left alone (unless ``overwrite=True``),
     what was interrupted is gone on with; so the same call again does what is missing.
-    Raises UsageError, InputError, ModelError or DeviceError where that concerns all files.
+    Raises UsageError (also for pipes and addresses), InputError, ModelError or DeviceError where that concerns all
+    files.
 
     Example::
 
@@ -154,6 +168,7 @@ def upscale_folder(
         [('in.mp4', 'done')]
     """
     wanted = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
+    _refuse_streams([*wanted, folder])
     settings = _shared(config, options)
     if not watch and not find_items(wanted, folder):
         raise InputError(f"there is no video in {', '.join(map(str, wanted))}")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gtasr_video.batch import Item, _watched, find_items, is_many
+from gtasr_video.batch import Item, _watched, find_items, is_many, upscale_folder
 from gtasr_video.errors import InputError, UsageError
 from tests import fakes
 from tests.conftest import Outcome
@@ -142,8 +142,45 @@ def test_what_is_many(tmp_path: Path) -> None:
     assert is_many(["*.mp4"], "out.mp4")
     assert not is_many(["a.mp4"], "b.mp4")
     assert not is_many(["rtmp://host/*"], "b.mp4")
+    assert not is_many(["rtmp://host/app/key"], f"{tmp_path}/")
+    assert not is_many(["a.mp4"], "rtmp://host/app/key/")
     (tmp_path / "what[1].mp4").touch()
     assert not is_many([str(tmp_path / "what[1].mp4")], "b.mp4")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("rtmp://h/app/SECRET", "out"), "out is a folder; name the file that the stream becomes: out/stream.mkv"),
+        (("rtmp://h/app/SECRET", "new/"), "new/ is a folder; name the file that the stream becomes: new/stream.mkv"),
+        (("rtmp://h/app/SECRET", "out", "--watch"), "goes with one INPUT and one OUTPUT"),
+        (("rtmp://h/app/SECRET", "rtmp://h/app/SECRET", "out"), "goes with one INPUT and one OUTPUT"),
+        (("videos/one.mp4", "videos/notes.txt", "rtmp://h/app/SECRET.mp4"), "goes with one INPUT and one OUTPUT"),
+        (("videos/one.mp4", "videos/notes.txt", "-"), "goes with one INPUT and one OUTPUT"),
+        (("videos/*.mp4", "rtmp://h/app/SECRET"), "goes with one INPUT and one OUTPUT"),
+        (("videos", "rtmp://h/app/SECRET/"), "goes with one INPUT and one OUTPUT"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+)
+def test_streams_are_none_of_many_files(
+    arguments: tuple[str, ...], words: str, videos: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path)
+    outcome = cli("upscale", *arguments, *MODEL)
+    assert outcome.code, outcome
+    (line,) = outcome.err.splitlines()
+    assert words in line
+    assert "SECRET" not in line
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "videos"]
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_path_made_of_an_address_is_no_folder(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="cannot write rtmp: addresses"):
+        upscale_folder(videos, Path("rtmp://h/app/SECRET"), model="bicubic")
+    assert not (tmp_path / "rtmp:").exists()
 
 
 class Stage:

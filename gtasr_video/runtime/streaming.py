@@ -50,11 +50,13 @@ def is_address(name: str) -> bool:
 
 
 def check_streams(source: str, output: str) -> None:
-    """Refuse addresses that cannot be used, before anything is opened. Raises UsageError, without repeating them."""
+    """Refuse what cannot be used, before anything is opened. Raises UsageError, without repeating an address."""
     for name in filter(is_address, (source, output)):
         Address(name)
     if is_address(output) and Address(output).scheme.muxer is None:
         raise UsageError(f"nothing can be sent to {Address(output).name}:// addresses")
+    if is_stream(source) and not is_stream(output) and (output.endswith("/") or Path(output).is_dir()):
+        raise UsageError(f"{output} is a folder; name the file that the stream becomes: {Path(output) / 'stream.mkv'}")
 
 
 def upscale_stream(
