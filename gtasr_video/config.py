@@ -216,7 +216,7 @@ def _convert(value: Any, hint: Any, key: str, where: Mapping[str, str]) -> Any:
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         if isinstance(value, Mapping):
             return _build(hint, value, where, f"{key}.")
-        raise ConfigError(f"{_given_at(key, where)}: '{key}' is a table of settings, not {value!r}")
+        raise ConfigError(f"{_given_at(key, where)}: '{key}' is a table of settings, not {_shown(value)}")
     if origin in (typing.Union, types.UnionType):
         return _convert_union(value, options, key, where)
     if origin is typing.Literal:
@@ -245,7 +245,7 @@ def _convert_choice(value: Any, options: tuple[Any, ...], key: str, where: Mappi
             return option
     names = ", ".join(map(str, options))
     hint = nearest(str(value), map(str, options))
-    raise ConfigError(f"{_given_at(key, where)}: '{key}' must be one of {names}, not {value!r}{hint}")
+    raise ConfigError(f"{_given_at(key, where)}: '{key}' must be one of {names}, not {_shown(value)}{hint}")
 
 
 _NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
@@ -261,4 +261,11 @@ def _convert_scalar(value: Any, hint: Any, key: str, where: Mapping[str, str]) -
     if hint is Path and isinstance(value, str):
         return Path(value)
     kind = _NAMES.get(hint) or str(hint).replace("typing.", "")
-    raise ConfigError(f"{_given_at(key, where)}: '{key}' must be {kind}, not {value!r}")
+    if typing.get_origin(hint) is tuple and typing.get_args(hint)[-1] is Ellipsis:
+        kind = "a list in square brackets"
+    raise ConfigError(f"{_given_at(key, where)}: '{key}' must be {kind}, not {_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    """Return `value` for a message; an address may hold a key, and is not repeated."""
+    return "an address" if "://" in str(value) else repr(value)

@@ -19,9 +19,13 @@ Where the failure happened is added with ``add_note`` while the error travels up
 
 from __future__ import annotations
 
+from gtasr_video.masking import mask
+
 
 class GTASRVideoError(Exception):
     """Base of all errors raised on purpose. `exit_code` is what the command line returns for it.
+
+    As text it shows no secret of an address, whatever it was made of.
 
     Example::
 
@@ -33,6 +37,9 @@ class GTASRVideoError(Exception):
     """
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return mask(super().__str__())
 
 
 class UsageError(GTASRVideoError):
@@ -74,8 +81,8 @@ class EvaluationError(GTASRVideoError):
 
 
 def describe(error: BaseException) -> str:
-    """Return `error` as one line: its message, then the notes added on its way up."""
+    """Return `error` as one line without secrets: its message, then the notes added on its way up."""
     notes: list[str] = getattr(error, "__notes__", [])
     message = str(error) or type(error).__name__
     line = message if not notes else f"{message} ({'; '.join(notes)})"
-    return " ".join(line.split())
+    return mask(" ".join(line.split()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import resource
 import signal
@@ -16,6 +17,7 @@ from pathlib import Path
 import av
 import pytest
 
+from gtasr_video.errors import GTASRVideoError, describe
 from gtasr_video.media import Encoding
 from tests import fakes
 from tests.clips import make_clip
@@ -313,6 +315,47 @@ def test_addresses_are_refused_without_repeating_their_secrets(
     for outcome in (upscale(cli, address, out), cli("upscale", small_clip, address)):
         refused(outcome, 2, "address")
         assert "SECRET" not in outcome.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("rtmp://host/app/SECRET",),
+        ("info", "rtmp://host/app/SECRET"),
+        ("verify", "a.mp4", "b.mp4", "rtmp://host/app/SECRET"),
+        ("upscale", "a.mp4", "b.mp4", "--set", "rtmp://host/app/SECRET"),
+        ("upscale", "a.mp4", "b.mp4", "--set", "rtmp://host/app/SECRET?a=1"),
+        ("upscale", "a.mp4", "b.mp4", "--set", "stream.also=rtmp://host/app/SECRET"),
+        ("upscale", "a.mp4", "b.mp4", "--config", "rtmp://host/app/SECRET"),
+        ("upscale", "a.mp4", "b.mp4", "--report", "rtmp://host/app/SECRET/report.json"),
+        ("upscale", "a.mp4", "b.mp4", "--sound", "rtmp://host/app/SECRET"),
+        ("upscale", "a.mp4", "b.mp4", "--model", "rtmp://host/app/SECRET"),
+    ],
+    ids=" ".join,
+)
+def test_an_address_in_the_wrong_place_keeps_its_secret(arguments: tuple[str, ...], cli: Cli) -> None:
+    outcome = cli(*arguments)
+    assert outcome.code
+    assert outcome.err.startswith("gtasr-video: error: ")
+    assert "SECRET" not in outcome.err
+
+
+def test_secrets_are_taken_out_of_whatever_is_said(
+    cli: Cli, small_clip: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        logging.getLogger("gtasr_video").warning("rtmp://host/app/SECRET is slow")
+        raise ValueError("rtmp://host/app/SECRET is wrong")
+
+    monkeypatch.setattr("gtasr_video.api.config.load_model", broken)
+    told = upscale(cli, small_clip, out, "-v").err
+    assert "warning: rtmp://host/app/*** is slow" in told
+    assert "Traceback" in told
+    assert "SECRET" not in told
+    error = GTASRVideoError("rtmp://host/app/SECRET")
+    error.add_note("to rtmp://host/app/SECRET")
+    assert str(error) == "rtmp://host/app/***"
+    assert describe(error) == "rtmp://host/app/*** (to rtmp://host/app/***)"
 
 
 def test_what_cannot_be_sent_to_is_refused_at_once(cli: Cli, small_clip: Path) -> None:

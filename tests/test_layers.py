@@ -37,6 +37,7 @@ LAYERS = {
 }
 # A folder may use itself; these may also use another of their own layer. Evaluation runs what it measures.
 BESIDE = {
+    ("errors", "masking"),
     ("frames", "errors"),
     ("device", "errors"),
     ("config", "errors"),

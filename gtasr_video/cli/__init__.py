@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, NoReturn
 import click
 
 from gtasr_video.errors import GTASRVideoError, describe
+from gtasr_video.masking import mask
 
 PROGRAM = "gtasr-video"
 INTERRUPTED = 130
@@ -145,7 +146,7 @@ def invoke(arguments: Sequence[str]) -> int:
 
 
 def _fail(message: str, code: int, *, kind: str = "error: ") -> int:
-    click.echo(f"{PROGRAM}: {kind}{message}", err=True)
+    click.echo(f"{PROGRAM}: {kind}{mask(message)}", err=True)
     return code
 
 
@@ -162,5 +163,5 @@ def _unexpected(error: Exception, arguments: Sequence[str]) -> int:
         name = f"{error.filename}: " if error.filename else ""
         return _fail(f"{name}{error.strerror}", 1)
     if "-v" in arguments or "--verbose" in arguments:
-        traceback.print_exception(error)
+        click.echo(mask("".join(traceback.format_exception(error))), err=True, nl=False)
     return _fail(f"this should not happen, please report it ({type(error).__name__}: {describe(error)})", 1)

@@ -7,12 +7,14 @@ import logging
 import click
 from rich.console import Console
 
+from gtasr_video.masking import mask
+
 
 class _ToStderr(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        """Print one line; looks stderr up anew each time, as tests and shells replace it."""
+        """Print one line without secrets; looks stderr up anew each time, as tests and shells replace it."""
         kind = "warning: " if record.levelno >= logging.WARNING else ""
-        text = " ".join(record.getMessage().split())
+        text = mask(" ".join(record.getMessage().split()))
         click.echo(f"gtasr-video: {kind}{text}", err=True)
 
 

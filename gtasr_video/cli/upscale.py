@@ -88,7 +88,7 @@ def command(
     if not sources:
         raise click.UsageError("missing argument 'OUTPUT'")
     log_to_stderr(verbose=verbose)
-    if any("://" in str(name) for name in (*paths, *options["also"])):
+    if any("://" in str(name) for name in (*paths, *options["also"], *overrides)):
         hide_secrets()
     if report is not None:
         _check_report(report, paths)
