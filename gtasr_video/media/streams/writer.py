@@ -32,6 +32,9 @@ _TICK_S: Final = 0.25
 class StreamWriter(WriterBlock):
     """Encode frames into `outlet`, each with its own time, and the sound of `sound` beside them.
 
+    Frames must look like `spec` of this writer: the given one, but upright, since hardly a stream can tell a player to
+    turn its picture, and in the layout that the encoder takes.
+
     wish        what is wanted of the sound; by default what the outlet's format holds is copied
     live        let nothing wait for more pictures: no reordering, no looking ahead. Sound that comes before the first
                 picture is left out; all other is written as it comes, whatever the picture does
@@ -61,7 +64,7 @@ class StreamWriter(WriterBlock):
         self._last_pts: int | None = None
         self._last_end = 0
         self._time_base = spec.time_base
-        self._plan = _plan(outlet, encoding or Encoding(), spec, live=live, drop_alpha=drop_unsupported)
+        self._plan = _plan(outlet, encoding or Encoding(), spec.upright(), live=live, drop_alpha=drop_unsupported)
         self._counted = outlet.form.muxer in _COUNTED
         self._times = PacketTimes(by_decoding=outlet.form.muxer in ("mp4", "mov"))
         self._rate = BitRate()

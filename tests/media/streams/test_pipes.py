@@ -16,6 +16,7 @@ from typing import Any
 
 import av
 import pytest
+import torch
 
 from gtasr_video.errors import InputError, UsageError
 from gtasr_video.frames import Frame
@@ -253,6 +254,20 @@ def test_ten_bits_stay(tmp_path: Path) -> None:
         out, report = through(data, config)
         assert report.output["pix_fmt"] == "yuv420p10le"
         assert numbers(out, 10) == list(range(12))
+
+
+@pytest.mark.parametrize("form", ["nut", "y4m", "matroska", "mpegts"])
+@pytest.mark.parametrize("rotation", [90, 180, 270])
+def test_a_turned_picture_leaves_upright(form: str, rotation: int, tmp_path: Path) -> None:
+    """A phone's video: few formats can tell a player to turn it, so its pixels are turned for all of them."""
+    data = made(tmp_path / "in.mkv", container="matroska", picture=clips.Picture(rotation=rotation))
+    out, report = through(data, StreamConfig(output_format=form))
+    assert report.input["rotation"] == rotation
+    with fed(out) as source, StreamReader(PipeSource(StreamConfig(), source)) as reader:
+        turned = (96, 128) if rotation % 180 else (128, 96)
+        assert (reader.spec.width, reader.spec.height, reader.spec.rotation) == (*turned, 0)
+        shown = [torch.rot90(frame.planes[0], -rotation // 90, (0, 1)) for frame in reader]
+    assert [clips.frame_number(luma) for luma in shown] == list(range(12))
 
 
 def test_a_file_into_a_pipe_and_a_pipe_into_a_file(tmp_path: Path) -> None:
