@@ -59,7 +59,7 @@ def upscale(
     model      a tier, a path, or any `VideoModel` (whose own scale and steps then count)
     scale, steps, device, seed, codec, crf, preset, pix_fmt, deinterlace, bake_rotation   go before what `config` says
     start, duration   seconds (``90``, ``"1:30"``, ``"0:01:30.500"``) of `source`; frames: at most so many
-    video_stream  index of the video stream to enlarge, where there are several; the others are copied
+    video_stream  index of the video stream to enlarge, where there are several; files get copies of the others
     drop_unsupported   leave out what `output` cannot hold (streams, transparency), instead of refusing
     overwrite  replace `output` if it exists; progress: what to show on stderr
     restart    begin anew, throwing away what an earlier run that did not end has kept in ``OUTPUT.job``
@@ -98,6 +98,7 @@ def upscale(
             settings.stream,
             window,
             settings.live,
+            video_stream=video_stream,
             deinterlace=settings.deinterlace,
             drop_unsupported=drop_unsupported,
             overwrite=overwrite,
@@ -110,6 +111,7 @@ def upscale(
             settings.encoding,
             settings.stream.rate or "",
             window,
+            video_stream=video_stream,
             bake_rotation=settings.bake_rotation,
             deinterlace=settings.deinterlace,
             drop_unsupported=drop_unsupported,

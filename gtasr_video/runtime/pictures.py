@@ -31,6 +31,7 @@ class PictureJob:
     """From `source` to `output`, of which one at least is no video file.
 
     rate   pictures a second of numbered ones, as text; "" for 25
+    video_stream   index of the picture's stream in a video; None takes the first that is no still
     """
 
     source: Path
@@ -38,6 +39,7 @@ class PictureJob:
     encoding: Encoding
     rate: str = ""
     window: Window = WHOLE
+    video_stream: int | None = None
     bake_rotation: bool = False
     deinterlace: Any = "auto"
     drop_unsupported: bool = False
@@ -62,7 +64,11 @@ def upscale_pictures(job: PictureJob, upscaler: Upscaler, *, progress: Mode = "n
 
 def _reader(job: PictureJob) -> Reader | SequenceReader:
     if not is_pattern(job.source):
-        return Reader(job.source, **asdict(job.window), deinterlace=job.deinterlace)
+        return Reader(job.source, **asdict(job.window), video_stream=job.video_stream, deinterlace=job.deinterlace)
+    if job.video_stream is not None:
+        raise UsageError(f"{job.source}: numbered pictures have no streams to choose from; leave --video-stream out")
+    if job.deinterlace == "always":
+        raise UsageError(f"{job.source}: numbered pictures are taken as they are; leave --deinterlace always out")
     return SequenceReader(job.source, check_rate(job.rate) if job.rate else USUAL_RATE, job.window)
 
 

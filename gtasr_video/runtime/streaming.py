@@ -68,6 +68,7 @@ def upscale_stream(
     window: Window = WHOLE,
     live: LiveConfig = AS_USUAL,
     *,
+    video_stream: int | None = None,
     deinterlace: Deinterlace = "auto",
     drop_unsupported: bool = False,
     overwrite: bool = False,
@@ -77,6 +78,7 @@ def upscale_stream(
 
     window  how many seconds or frames are wanted; where a stream starts cannot be chosen
     live    how long a frame may take; of itself, a pipe or a file waits for us, and an address does not
+    video_stream   index of the picture's stream in a pipe or a file; None takes the first that is no still
 
     A file that goes to an address is read at playback speed, and so is a playlist. Who reads the output may leave at
     any time: that ends the run well. Raises UsageError, InputError or OutputError.
@@ -86,7 +88,10 @@ def upscale_stream(
     budget_s = live.budget_s(waits=not is_address(source))
     upscalers = [upscaler] if budget_s is None else with_cheaper(upscaler)
     with StreamReader(
-        open_source(source, config), duration=window.duration, frames=window.frames, deinterlace=deinterlace
+        open_source(source, config, video_stream),
+        duration=window.duration,
+        frames=window.frames,
+        deinterlace=deinterlace,
     ) as reader:
         if reader.needs_layer and not drop_unsupported:
             raise UsageError(no_base(reader.source.name))
@@ -155,16 +160,21 @@ def _comes_in_bursts(source: str, output: str) -> bool:
     return playlist if is_stream(source) else is_address(output)
 
 
-def open_source(name: str, config: StreamConfig) -> Source:
+def open_source(name: str, config: StreamConfig, video_stream: int | None = None) -> Source:
     """Return where the stream `name` comes from; nothing is opened yet. Raises UsageError."""
     if name == STANDARD:
-        return PipeSource(config)
-    return NetworkSource(Address(name), config) if "://" in name else FileSource(Path(name))
+        return PipeSource(config, video_stream=video_stream)
+    if not is_address(name):
+        return FileSource(Path(name), video_stream=video_stream)
+    if video_stream is not None:
+        # Each time it is had again it may number its streams anew.
+        raise UsageError("--video-stream is for files and pipes; of an address the first picture is taken")
+    return NetworkSource(Address(name), config)
 
 
 def open_outlet(name: str, config: StreamConfig, like: str, *, overwrite: bool) -> Outlet:
     """Return where the output `name` goes; `like` is the input's format. Raises UsageError or OutputError."""
-    if "://" in name or is_list(name):
+    if is_address(name) or is_list(name):
         patience = config.give_up if config.on_end == "stop" else None
         names = (name, *config.also)
         receivers = [

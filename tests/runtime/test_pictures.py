@@ -18,6 +18,7 @@ from gtasr_video.media import Reader
 from gtasr_video.media.sequence import numbered
 from tests.clips import Sound, frame_number, make_clip, phone_times
 from tests.fakes import Nearest
+from tests.media.test_streams import ffmpeg
 
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
@@ -131,6 +132,35 @@ def test_what_pictures_cannot_hold_beside_themselves_is_refused_or_told(
     report = upscale(source, tmp_path / target, frames=1, drop_unsupported=True)
     assert [(s["type"], s["action"]) for s in report.output["streams"]] == [("audio", "left out")]
     assert "left out" in caplog.text and "title" in caplog.text and "audio stream 1" in caplog.text
+
+
+def two_pictures(folder: Path) -> Path:
+    """A video whose stream 0 shows the numbers from 0 on, and stream 1 those from 100 on."""
+    parts = [make_clip(folder / f"{first}.mkv", frames=3, first_number=first, bframes=0) for first in (0, 100)]
+    inputs = [word for part in parts for word in ("-i", part)]
+    ffmpeg(*inputs, "-map", "0", "-map", "1", "-c", "copy", folder / "two.mkv")
+    return folder / "two.mkv"
+
+
+@pytest.mark.parametrize("target", ["out/%03d.png", "out.webp"])
+def test_one_of_several_pictures_is_chosen(tmp_path: Path, target: str) -> None:
+    source = two_pictures(tmp_path)
+    report = upscale(source, tmp_path / target, video_stream=1, drop_unsupported=True)
+    assert [(s["index"], s["action"]) for s in report.output["streams"]] == [(0, "left out")]
+    first = tmp_path / target.replace("%03d", "001")
+    luma = torch.from_numpy(np.array(Image.open(first).convert("L")))
+    assert frame_number(luma) == 100
+    with pytest.raises(UsageError, match="has no video stream 2; its video streams are 0"):
+        upscale(source, tmp_path / "other.png", video_stream=2)
+
+
+def test_what_numbered_pictures_do_not_know_is_refused(tmp_path: Path) -> None:
+    for number in (1, 2):
+        drawn().save(tmp_path / f"{number}.png")
+    with pytest.raises(UsageError, match="leave --video-stream out"):
+        upscale(tmp_path / "%d.png", tmp_path / "out.mkv", video_stream=0)
+    with pytest.raises(UsageError, match="leave --deinterlace always out"):
+        upscale(tmp_path / "%d.png", tmp_path / "out.mkv", deinterlace="always")
 
 
 def test_numbered_pictures_in_and_out_keep_their_numbers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

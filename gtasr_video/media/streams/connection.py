@@ -38,8 +38,9 @@ class Connection:
     form      FFmpeg's name of the format, None to recognise it
     options   for that format
     seconds   how much may be read to find out what streams there are, before the first picture
+    video_stream   index of the picture's stream; None takes the first that is no still
 
-    Raises InputError if it is no stream that can be read, or holds no picture.
+    Raises InputError if it is no stream that can be read, or holds no picture, UsageError if it has no `video_stream`.
     """
 
     def __init__(
@@ -51,13 +52,14 @@ class Connection:
         *,
         seconds: float = 5,
         max_pixels: int = MAX_PIXELS,
+        video_stream: int | None = None,
     ) -> None:
         self.inflow, self.name = inflow, name
         self.corrupt = 0
         self.closed = False
         self._container = self._open(form, self._options(form, options, seconds, max_pixels))
         try:
-            self.video: VideoStream = choose_video(self._container, name)  # type: ignore[arg-type]
+            self.video: VideoStream = choose_video(self._container, name, video_stream)  # type: ignore[arg-type]
         except BaseException:
             self.close()
             raise

@@ -26,16 +26,20 @@ DEMUXERS: Final = {
 
 
 class PipeSource:
-    """Standard input, or another file descriptor. Raises UsageError if it is a terminal."""
+    """Standard input, or another file descriptor. Raises UsageError if it is a terminal.
+
+    video_stream   index of the picture's stream; None takes the first that is no still
+    """
 
     reconnects = lost = 0
 
-    def __init__(self, config: StreamConfig, fd: int | None = None) -> None:
+    def __init__(self, config: StreamConfig, fd: int | None = None, *, video_stream: int | None = None) -> None:
         self._fd = sys.stdin.fileno() if fd is None else fd
         if os.isatty(self._fd):
             raise UsageError("standard input is a terminal; pipe a video into it, or give a file")
         self._form = _demuxer(config.input_format)
         self._options = _raw_options(config) if self._form == "rawvideo" else {}
+        self._video_stream = video_stream
         self.waits = Stopwatch()
         self._inflow = Inflow(self._fd, waits=self.waits)
         self.name = "standard input"
@@ -43,7 +47,7 @@ class PipeSource:
 
     def open(self) -> Connection:
         """Open the stream; waits for it to begin. Raises InputError."""
-        return Connection(self._inflow, self.name, self._form, self._options)
+        return Connection(self._inflow, self.name, self._form, self._options, video_stream=self._video_stream)
 
     def again(self) -> Connection | None:
         """Return None: what ends in a pipe has ended."""
@@ -62,20 +66,24 @@ class PipeSource:
 
 
 class FileSource:
-    """A local file, read from beginning to end. Raises InputError if it is not there."""
+    """A local file, read from beginning to end. Raises InputError if it is not there.
+
+    video_stream   index of the picture's stream; None takes the first that is no still
+    """
 
     reconnects = lost = 0
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, video_stream: int | None = None) -> None:
         check_file(path)
         self.name = str(path)
+        self._video_stream = video_stream
         self.clock = StreamClock(anew=False, ahead=None)
         self.waits = Stopwatch()
         self._flow = FileFlow(path)
 
     def open(self) -> Connection:
         """Open the file as media. Raises InputError."""
-        return Connection(self._flow, self.name)
+        return Connection(self._flow, self.name, video_stream=self._video_stream)
 
     def again(self) -> Connection | None:
         """Return None: a file ends once."""

@@ -1,0 +1,44 @@
+"""Streams by the one-call door: what is asked for is done, or refused in one line before anything is opened."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import gtasr_video
+from gtasr_video.errors import UsageError
+from gtasr_video.media import Reader
+from tests.clips import frame_number
+from tests.fakes import Nearest
+from tests.runtime.test_pictures import two_pictures
+
+
+def upscale(source: Path | str, output: Path | str, **options: Any) -> Any:
+    return gtasr_video.upscale(source, output, model=Nearest(2), device="cpu", **options)
+
+
+def test_one_of_several_pictures_is_chosen_from_a_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = two_pictures(tmp_path)
+    with source.open() as pipe:
+        monkeypatch.setattr(sys, "stdin", pipe)
+        report = upscale("-", tmp_path / "out.mkv", video_stream=1)
+    with Reader(tmp_path / "out.mkv") as reader:
+        assert [frame_number(frame.planes[0]) for frame in reader] == [100, 101, 102]
+    assert [(s["index"], s["action"]) for s in report.output["streams"]] == [(0, "left out")]
+
+
+def test_one_of_several_pictures_is_chosen_for_a_list(tmp_path: Path) -> None:
+    source = two_pictures(tmp_path)
+    upscale(source, tmp_path / "out.m3u8", video_stream=1)
+    with Reader(tmp_path / "out-00000.ts") as reader:
+        assert [frame_number(frame.planes[0]) for frame in reader] == [100, 101, 102]
+    with pytest.raises(UsageError, match="has no video stream 2; its video streams are 0"):
+        upscale(source, tmp_path / "more.m3u8", video_stream=2)
+
+
+def test_of_an_address_no_picture_can_be_chosen(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--video-stream is for files and pipes"):
+        upscale("tcp://127.0.0.1:1", tmp_path / "out.mkv", video_stream=0)
