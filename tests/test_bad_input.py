@@ -299,6 +299,36 @@ def test_a_request_that_cannot_be(
     nothing_left(out.parent)
 
 
+@pytest.mark.parametrize(
+    ("source", "output", "option", "words"),
+    [
+        ("in.mp4", "out.mp4", "--also rtmp://h/app/key", "is for an OUTPUT that is an address"),
+        ("in.mp4", "-", "--also rtmp://h/app/key", "is for an OUTPUT that is an address"),
+        ("in.mp4", "out.mp4", "--sound none", "is for pipes, addresses and lists"),
+        ("in.mp4", "out.mp4", "--loudness -16", "is for pipes, addresses and lists"),
+        ("in.mp4", "out.m3u8", "--loudness -16 --sound none", "is for pipes, addresses and lists with sound"),
+        ("in.mp4", "out.m3u8", "--loudness 0", "outside -70 to -5 LUFS"),
+        ("in.mp4", "out.mp4", "--listen", "is for an INPUT that is an address"),
+        ("-", "out.mp4", "--listen", "is for an INPUT that is an address"),
+        ("-", "out.mp4", "--on-end wait", "is for addresses"),
+        ("in.mp4", "out.m3u8", "--input-format nut", "is for an INPUT '-'"),
+        ("-", "out.mp4", "--size 64x48", "is for an INPUT '-' that is rawvideo"),
+        ("-", "out.mp4", "--input-pix-fmt nv12 --input-format y4m", "is for an INPUT '-' that is rawvideo"),
+        ("in.mp4", "out_%03d.png", "--rate 10", "or numbered pictures"),
+        ("-", "out.mp4", "--output-format nut", "is for an OUTPUT '-'"),
+        ("in.mp4", "out.mp4", "--latency 1s", "is for streams"),
+        ("-", "out.mp4", "--late drop", "give --latency too"),
+        ("-", "out.mp4", "--late drop --latency none", "give --latency too"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(
+    source: str, output: str, option: str, words: str, cli: Cli, tmp_path: Path
+) -> None:
+    refused(cli("upscale", source, tmp_path / output if output != "-" else output, *option.split()), 2, words)
+    refused(cli("upscale", "a.mp4", "b.mp4", tmp_path, *option.split()), 2)
+    nothing_left(tmp_path)
+
+
 def test_a_mistake_in_a_configuration_file_names_the_line(
     cli: Cli, small_clip: Path, out: Path, tmp_path: Path
 ) -> None:

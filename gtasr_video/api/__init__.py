@@ -88,7 +88,7 @@ def upscale(
     if isinstance(model, str):
         settings, model = replace(settings, model=model), None
     window = window_of(start, duration, frames)
-    _check_paths(source, output)
+    _check_paths(source, output, settings.stream.also)
     if is_stream(os.fspath(source)) or is_stream(os.fspath(output)):
         return upscale_stream(
             os.fspath(source),
@@ -153,8 +153,8 @@ def verify(
     return compare_files(source, output, window_of(start, duration, frames))
 
 
-def _check_paths(source: str | os.PathLike[str], output: str | os.PathLike[str]) -> None:
+def _check_paths(source: str | os.PathLike[str], output: str | os.PathLike[str], also: tuple[str, ...]) -> None:
     """Refuse, before anything is opened, what can be told from the names alone."""
-    check_streams(os.fspath(source), os.fspath(output))
+    check_streams(os.fspath(source), os.fspath(output), also)
     if Path(source).is_dir():
         raise UsageError(f"{source} is a folder; give one video file, or use upscale_folder")

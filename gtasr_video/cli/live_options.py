@@ -34,12 +34,15 @@ def live_options(command: C) -> C:
 def with_live(config: UpscaleConfig, options: dict[str, Any], names: tuple[str, str]) -> UpscaleConfig:
     """Take these options out of `options` and return `config` with those that were given.
 
-    Raises UsageError if some were and neither input nor output, `names`, is a stream: they would do nothing.
+    Raises UsageError if some were and would do nothing: neither input nor output, `names`, is a stream.
     """
-    from gtasr_video.runtime.streaming import is_stream
+    from gtasr_video.runtime.streaming import is_address, is_stream
 
     given = {name: options.pop(name) for name in ("latency", "late", "metrics")}
     given = {name: value for name, value in given.items() if value is not None}
     if given and not any(map(is_stream, names)):
         raise UsageError(f"--{next(iter(given))} is for streams; files wait until they are done")
-    return replace(config, live=replace(config.live, **given))
+    live = replace(config.live, **given)
+    if "late" in given and live.budget_s(waits=not is_address(names[0])) is None:
+        raise UsageError("--late is for frames that may be late; give --latency too")
+    return replace(config, live=live)

@@ -92,8 +92,8 @@ def command(
         hide_secrets()
     if report is not None:
         _check_report(report, paths)
-    config = with_streams(UpscaleConfig.load(config_name, overrides), options)
-    config = with_live(config, options, (sources[0], output))
+    names = (sources[0], output)
+    config = with_live(with_streams(UpscaleConfig.load(config_name, overrides), options, names), options, names)
     if watch or is_many(sources, output):
         from gtasr_video.cli.batch import run_batch
 

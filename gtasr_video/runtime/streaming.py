@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,12 +50,15 @@ def is_address(name: str) -> bool:
     return "://" in name
 
 
-def check_streams(source: str, output: str) -> None:
+def check_streams(source: str, output: str, also: Sequence[str] = ()) -> None:
     """Refuse what cannot be used, before anything is opened. Raises UsageError, without repeating an address."""
-    for name in filter(is_address, (source, output)):
+    for name in filter(is_address, (source, output, *also)):
         Address(name)
-    if is_address(output) and Address(output).scheme.muxer is None:
-        raise UsageError(f"nothing can be sent to {Address(output).name}:// addresses")
+    for name in filter(is_address, (output, *also)):
+        if Address(name).scheme.muxer is None:
+            raise UsageError(f"nothing can be sent to {Address(name).name}:// addresses")
+    if also and not (is_address(output) or is_list(output)):
+        raise UsageError("only an address, or an .m3u8 or .mpd list, can have others beside it; make that the output")
     if is_stream(source) and not is_stream(output) and (output.endswith("/") or Path(output).is_dir()):
         raise UsageError(f"{output} is a folder; name the file that the stream becomes: {Path(output) / 'stream.mkv'}")
 
@@ -181,8 +185,6 @@ def open_outlet(name: str, config: StreamConfig, like: str, *, overwrite: bool) 
             receiver(one, segments=config.segments, overwrite=overwrite, ca_file=config.ca_file) for one in names
         ]
         return NetworkOutlet(receivers, patience_s=patience)
-    if config.also:
-        raise UsageError("only an address, or an .m3u8 or .mpd list, can have others beside it; make that the output")
     if name == STANDARD:
         return PipeOutlet(config.output_format, like)
     return FileOutlet(Path(name), overwrite=overwrite)

@@ -11,6 +11,7 @@ import pytest
 import gtasr_video
 from gtasr_video.errors import UsageError
 from gtasr_video.media import Reader
+from gtasr_video.media.streams.config import StreamConfig
 from tests.clips import frame_number
 from tests.fakes import Nearest
 from tests.runtime.test_pictures import two_pictures
@@ -37,6 +38,20 @@ def test_one_of_several_pictures_is_chosen_for_a_list(tmp_path: Path) -> None:
         assert [frame_number(frame.planes[0]) for frame in reader] == [100, 101, 102]
     with pytest.raises(UsageError, match="has no video stream 2; its video streams are 0"):
         upscale(source, tmp_path / "more.m3u8", video_stream=2)
+
+
+@pytest.mark.parametrize("target", ["out.mp4", "-", "out.png"])
+def test_what_has_no_others_beside_it_is_refused(target: str, tmp_path: Path) -> None:
+    """Also where a configuration names them: they would not be sent to."""
+    config = gtasr_video.UpscaleConfig(stream=StreamConfig(also=("rtmp://h/app/key",)))
+    with pytest.raises(UsageError, match="can have others beside it"):
+        upscale("none.mp4", target if target == "-" else tmp_path / target, config=config)
+
+
+def test_others_that_cannot_be_sent_to_are_refused_before_anything_is_opened(tmp_path: Path) -> None:
+    config = gtasr_video.UpscaleConfig(stream=StreamConfig(also=("https://h/list",)))
+    with pytest.raises(UsageError, match="nothing can be sent to https:// addresses"):
+        upscale("none.mp4", tmp_path / "out.m3u8", config=config)
 
 
 def test_of_an_address_no_picture_can_be_chosen(tmp_path: Path) -> None:
