@@ -181,12 +181,14 @@ def upscale_folder(
 
 
 def _shared(config: UpscaleConfig | str | None, options: dict[str, Any]) -> UpscaleConfig:
-    """Return the settings, and put the network into `options`, so that it is loaded once."""
+    """Return the settings, and put the network into `options`, so that it is loaded once; workers load theirs."""
     settings = config if isinstance(config, UpscaleConfig) else UpscaleConfig.load(config)
     model = options.get("model") or settings.model
     if isinstance(model, str):
         scale, steps = options.get("scale") or settings.scale, options.get("steps") or settings.steps
-        options["model"] = load_model(model, scale=scale, steps=steps)
+        network = load_model(model, scale=scale, steps=steps)
+        if options.get("workers", 1) == 1:
+            options["model"] = network
     return settings
 
 

@@ -96,6 +96,13 @@ def test_a_folder_does_not_go_into_a_file(output: str, videos: Path, tmp_path: P
     assert len(done.err.splitlines()) == 1
 
 
+def test_workers_share_each_file(videos: Path, tmp_path: Path, cli: Cli) -> None:
+    done = cli("upscale", videos, tmp_path / "out", *MODEL, "--workers", "2")
+    assert done.code == 0, done
+    assert names(tmp_path / "out") == ["2024/march/two.mkv", "one.mp4"]
+    assert "one.mp4: one process does it instead of 2: parts are no shorter than 10 s" in done.err
+
+
 def test_settings_that_cannot_be_end_it_at_once(videos: Path, tmp_path: Path, cli: Cli) -> None:
     done = cli("upscale", videos, tmp_path / "out", "--model", "bicubik")
     assert done.code == 1

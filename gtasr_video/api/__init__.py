@@ -63,8 +63,8 @@ def upscale(
     drop_unsupported   leave out what `output` cannot hold (streams, transparency), instead of refusing
     overwrite  replace `output` if it exists; progress: what to show on stderr
     restart    begin anew, throwing away what an earlier run that did not end has kept in ``OUTPUT.job``
-    wait_for_space  where the disk is full, wait for room instead of failing
-    workers    processes that share the file, one for each GPU where there are several; each part of the file begins
+    wait_for_space  where the disk is full, wait for room instead of failing; of video files
+    workers    processes that share a video file, one for each GPU where there are several; each part of the file begins
                with a network that has seen only a few frames before it
 
     Nothing is left under the name `output` unless all went well; what is finished of it is kept in ``OUTPUT.job``, and
@@ -90,6 +90,7 @@ def upscale(
     window = window_of(start, duration, frames)
     _check_paths(source, output, settings.stream.also)
     if is_stream(os.fspath(source)) or is_stream(os.fspath(output)):
+        _refuse_for("streams", workers, wait_for_space)
         return upscale_stream(
             os.fspath(source),
             os.fspath(output),
@@ -105,6 +106,7 @@ def upscale(
             progress=progress,
         )
     if concerns_pictures(Path(source), Path(output)):
+        _refuse_for("pictures", workers, wait_for_space)
         pictures = PictureJob(
             Path(source),
             Path(output),
@@ -158,3 +160,10 @@ def _check_paths(source: str | os.PathLike[str], output: str | os.PathLike[str],
     check_streams(os.fspath(source), os.fspath(output), also)
     if Path(source).is_dir():
         raise UsageError(f"{source} is a folder; give one video file, or use upscale_folder")
+
+
+def _refuse_for(kind: str, workers: int, wait_for_space: bool) -> None:
+    """Refuse what only a job of two video files does."""
+    for option, given in (("--workers", workers != 1), ("--wait-for-space", wait_for_space)):
+        if given:
+            raise UsageError(f"{option} is for video files, not for {kind}; leave it out")

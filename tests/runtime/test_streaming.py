@@ -54,6 +54,15 @@ def test_others_that_cannot_be_sent_to_are_refused_before_anything_is_opened(tmp
         upscale("none.mp4", tmp_path / "out.m3u8", config=config)
 
 
+@pytest.mark.parametrize("target", ["out.m3u8", "out.png", "-"])
+def test_what_only_jobs_of_files_do_is_refused(target: str, tmp_path: Path) -> None:
+    output = target if target == "-" else tmp_path / target
+    with pytest.raises(UsageError, match="--workers is for video files, not for"):
+        upscale("none.mp4", output, workers=2)
+    with pytest.raises(UsageError, match="--wait-for-space is for video files, not for"):
+        upscale("none.mp4", output, wait_for_space=True)
+
+
 def test_of_an_address_no_picture_can_be_chosen(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--video-stream is for files and pipes"):
         upscale("tcp://127.0.0.1:1", tmp_path / "out.mkv", video_stream=0)
