@@ -101,6 +101,7 @@ def upscale(
             settings.live,
             video_stream=video_stream,
             deinterlace=settings.deinterlace,
+            asked=[name for name in ("crf", "preset") if changes[name] is not None],
             drop_unsupported=drop_unsupported,
             overwrite=overwrite,
             progress=progress,

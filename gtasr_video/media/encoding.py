@@ -212,6 +212,8 @@ def _preset_for(encoding: Encoding, codec: Codec, layout: PixelLayout) -> str | 
 def _pixels_for(encoding: Encoding, codec: Codec, source: PixelLayout) -> tuple[PixelLayout, str]:
     """Return the layout frames come in, and the name the encoder knows it by."""
     if codec.name == "gif":
+        if encoding.pix_fmt not in (None, "pal8"):
+            raise UsageError("gif has a palette; leave --pix-fmt out")
         return LAYOUTS["gbrap" if source.alpha else "gbrp"], "pal8"
     offered = pixel_formats(codec.encoder)
     if not offered:

@@ -21,7 +21,7 @@ from gtasr_video.media.streams.outlets import FileOutlet, Outlet, PipeOutlet
 from gtasr_video.media.streams.pipe_source import FileSource, PipeSource
 from gtasr_video.media.streams.reader import Source, StreamReader
 from gtasr_video.media.streams.receivers import is_list, receiver
-from gtasr_video.media.streams.writer import StreamWriter
+from gtasr_video.media.streams.writer import StreamWriter, is_raw
 from gtasr_video.media.window import WHOLE, Window
 from gtasr_video.runtime.account import settled
 from gtasr_video.runtime.live.config import LiveConfig
@@ -74,6 +74,7 @@ def upscale_stream(
     *,
     video_stream: int | None = None,
     deinterlace: Deinterlace = "auto",
+    asked: Sequence[str] = (),
     drop_unsupported: bool = False,
     overwrite: bool = False,
     progress: Mode = "none",
@@ -82,6 +83,7 @@ def upscale_stream(
 
     window  how many seconds or frames are wanted; where a stream starts cannot be chosen
     live    how long a frame may take; of itself, a pipe or a file waits for us, and an address does not
+    asked   what of `encoding` is no default or configuration, and must not be passed over: crf, preset
     video_stream   index of the picture's stream in a pipe or a file; None takes the first that is no still
 
     A file that goes to an address is read at playback speed, and so is a playlist. Who reads the output may leave at
@@ -100,6 +102,8 @@ def upscale_stream(
         if reader.needs_layer and not drop_unsupported:
             raise UsageError(no_base(reader.source.name))
         outlet = open_outlet(output, config, reader.container, overwrite=overwrite)
+        if asked and is_raw(outlet, encoding):
+            raise UsageError(f"{outlet.name}: pictures go out raw, without --{asked[0]}; leave it out, or give --codec")
         enlarged = reader.spec.scaled(upscaler.scale)
         quick = budget_s is not None or isinstance(outlet, NetworkOutlet)
         wish = _wish(config, outlet)

@@ -249,3 +249,10 @@ def test_an_animation_is_enlarged_with_its_transparency(tmp_path: Path) -> None:
     first = np.asarray(image.convert("RGBA"))
     assert first[30, 30, 3] == 0
     assert tuple(first[3, 3]) == (0, 255, 0, 255)
+
+
+def test_a_gif_has_its_palette_and_no_other_format(tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "in.mkv", frames=2)
+    with pytest.raises(UsageError, match="gif has a palette; leave --pix-fmt out"):
+        upscale(source, tmp_path / "out.gif", pix_fmt="yuv444p")
+    assert upscale(source, tmp_path / "out.gif", pix_fmt="pal8").output["pix_fmt"] == "pal8"

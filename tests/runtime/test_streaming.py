@@ -63,6 +63,24 @@ def test_what_only_jobs_of_files_do_is_refused(target: str, tmp_path: Path) -> N
         upscale("none.mp4", output, wait_for_space=True)
 
 
+@pytest.mark.parametrize("option", ["crf", "preset"])
+def test_raw_pictures_take_nothing_for_an_encoder(
+    option: str, small_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    value = {"crf": 20, "preset": "fast"}[option]
+    raw = StreamConfig(output_format="y4m")
+    with (tmp_path / "out").open("wb") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        with pytest.raises(UsageError, match=f"raw, without --{option}; leave it out, or give --codec"):
+            upscale(small_clip, "-", config=gtasr_video.UpscaleConfig(stream=raw), **{option: value})
+    assert not (tmp_path / "out").stat().st_size
+    # A configuration says it for whatever the output may be.
+    with (tmp_path / "out").open("wb") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        report = upscale(small_clip, "-", config=gtasr_video.UpscaleConfig(stream=raw, **{option: value}))
+    assert report.output["codec"] == "rawvideo"
+
+
 def test_of_an_address_no_picture_can_be_chosen(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--video-stream is for files and pipes"):
         upscale("tcp://127.0.0.1:1", tmp_path / "out.mkv", video_stream=0)

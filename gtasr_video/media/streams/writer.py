@@ -252,9 +252,14 @@ class StreamWriter(WriterBlock):
         return (self._last_end - (self._first_pts or 0)) * self._time_base
 
 
+def is_raw(outlet: Outlet, encoding: Encoding) -> bool:
+    """Return whether pictures go into `outlet` as they are, without a codec."""
+    return (encoding.codec or outlet.form.codecs[0]) == "rawvideo"
+
+
 def _plan(outlet: Outlet, encoding: Encoding, spec: VideoSpec, *, live: bool, drop_alpha: bool) -> Plan:
     form = outlet.form
-    if (encoding.codec or form.codecs[0]) == "rawvideo":
+    if is_raw(outlet, encoding):
         # A configuration may say how a codec is to work; raw pictures have none.
         encoding = replace(encoding, crf=None, preset=None)
         rate = spec.frame_rate or USUAL_RATE
