@@ -154,6 +154,13 @@ def test_verbose_says_what_is_used_and_why(cli: Cli, small_clip: Path, tmp_path:
     assert "frames take at most 7 x 0.0 MB in + 7 x 0.1 MB out" in lines[4]
 
 
+@pytest.mark.parametrize("target", ["out.png", "out.gif", "out.m3u8"])
+def test_verbose_says_it_of_pictures_and_streams_too(target: str, cli: Cli, small_clip: Path, tmp_path: Path) -> None:
+    done = cli("upscale", small_clip, tmp_path / target, *MODEL, "--frames", "1", "-v", "--progress", "none")
+    subjects = [line.split(":")[1].strip() for line in done.err.splitlines()]
+    assert subjects[:5] == ["input", "model", "device", "output", "memory"]
+
+
 def test_progress_as_json_lines(cli: Cli, small_clip: Path, tmp_path: Path) -> None:
     done = cli("upscale", small_clip, tmp_path / "out.mp4", *MODEL, "--progress", "json")
     *lines, summary = done.err.splitlines()

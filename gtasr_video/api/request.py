@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,14 +17,11 @@ from gtasr_video.errors import UsageError
 from gtasr_video.media import Reader, Writer
 from gtasr_video.media.encoding import plan
 from gtasr_video.models import VideoModel
+from gtasr_video.runtime.announce import log_plan
 from gtasr_video.runtime.job import Job, help_job, run_job
 from gtasr_video.runtime.job.workers import Helper, hire
 from gtasr_video.runtime.progress import Mode
 from gtasr_video.runtime.report import Report
-from gtasr_video.runtime.session import memory
-from gtasr_video.runtime.upscaler import Upscaler
-
-log = logging.getLogger("gtasr_video")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +42,7 @@ def upscale_file(request: Request, model: VideoModel | None, *, progress: Mode) 
     if workers < 1 or (workers > 1 and model is not None):
         raise UsageError("several workers need the network by its name or file" if model else "workers: at least 1")
     with _opened(request, model) as job:
-        return run_job(job, progress=progress, announce=lambda writer: _log_plan(job.reader, job.upscaler, writer))
+        return run_job(job, progress=progress, announce=lambda writer: log_plan(job.reader, job.upscaler, writer))
 
 
 @contextmanager
@@ -81,17 +77,3 @@ def _hire(request: Request, number: int) -> Helper:
 def _help(request: Request, device: str) -> None:
     with _opened(request, device=device) as job:
         help_job(job)
-
-
-def _log_plan(reader: Reader, upscaler: Upscaler, writer: Writer) -> None:
-    spec, device, output = reader.spec, upscaler.device, writer.facts()
-    facts = upscaler.model.facts
-    log.info("input: %dx%d %s, %s", spec.width, spec.height, spec.layout.name, spec.color.matrix)
-    log.info("model: %s x%d, seed %d", facts.name, facts.scale, upscaler.seed)
-    dtype = str(device.dtype).removeprefix("torch.")
-    log.info("device: %s in %s by %s (%s)", device.name, dtype, upscaler.backend, device.reason)
-    log.info(
-        "output: %dx%d %s, %s crf %s preset %s",
-        *(output[k] for k in ("width", "height", "pix_fmt", "encoder", "crf", "preset")),
-    )
-    log.info("memory: %s", memory(spec, writer.spec))

@@ -15,6 +15,7 @@ from gtasr_video.media.sequence import USUAL_RATE, PictureWriter, SequenceReader
 from gtasr_video.media.stills import FORMS, NO_LABELS, Labels
 from gtasr_video.media.window import WHOLE, Window
 from gtasr_video.runtime.account import settled
+from gtasr_video.runtime.announce import log_plan
 from gtasr_video.runtime.progress import Mode, Monitor, showing
 from gtasr_video.runtime.report import Report
 from gtasr_video.runtime.session import run
@@ -54,6 +55,7 @@ def concerns_pictures(source: Path, output: Path) -> bool:
 def upscale_pictures(job: PictureJob, upscaler: Upscaler, *, progress: Mode = "none") -> Report:
     """Do `job` and report. Raises what readers, writers and `run` raise."""
     with _reader(job) as reader, _writer(job, reader, upscaler.scale) as writer:
+        log_plan(reader, upscaler, writer)
         monitor = Monitor(reader.frame_count_estimate, reader.duration)
         with showing(monitor, progress):
             report = run(reader, upscaler, writer, monitor=monitor)

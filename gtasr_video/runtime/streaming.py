@@ -24,14 +24,16 @@ from gtasr_video.media.streams.receivers import is_list, receiver
 from gtasr_video.media.streams.writer import StreamWriter, is_raw
 from gtasr_video.media.window import WHOLE, Window
 from gtasr_video.runtime.account import settled
+from gtasr_video.runtime.announce import log_plan
 from gtasr_video.runtime.live.config import LiveConfig
 from gtasr_video.runtime.live.metrics import serving
 from gtasr_video.runtime.live.networks import with_cheaper
 from gtasr_video.runtime.live.panel import LivePanel
-from gtasr_video.runtime.live.session import run
+from gtasr_video.runtime.live.session import queue_for, run
 from gtasr_video.runtime.live.status import LiveMonitor
 from gtasr_video.runtime.progress import Mode, showing
 from gtasr_video.runtime.report import Report
+from gtasr_video.runtime.session import QUEUE
 from gtasr_video.runtime.upscaler import Upscaler
 
 log = logging.getLogger("gtasr_video")
@@ -119,6 +121,7 @@ def upscale_stream(
         ) as writer:
             streams = [*writer.facts()["streams"], *map(_not_carried, reader.others)]
             _say_what_is_left_out(writer, streams, wish)
+            log_plan(reader, upscaler, writer, QUEUE if budget_s is None else queue_for(reader.spec, budget_s))
             monitor = LiveMonitor(window.frames, window.duration)
             with serving(monitor, live.metrics), showing(monitor, progress, rich=LivePanel):
                 report = run(
