@@ -19,7 +19,12 @@ from gtasr_video.media.target import Target
 PIPE_FORMATS: Final = {
     "y4m": Container("yuv4mpegpipe", ("rawvideo",), sound="", options={"strict": "-1"}),
     "rawvideo": Container("rawvideo", ("rawvideo",), sound=""),
-    "nut": Container("nut", ("rawvideo", "h264", "h265", "ffv1", "vp9", "av1", "prores")),
+    "nut": Container(
+        "nut",
+        ("rawvideo", "h264", "h265", "ffv1", "vp9", "av1", "prores"),
+        # It knows no times before 0, where the run-up of AAC lies: picture and sound move together.
+        options={"avoid_negative_ts": "make_non_negative"},
+    ),
     "mpegts": Container("mpegts", ("h264", "h265"), options={"pes_payload_size": "0", "muxdelay": "0"}),
     "matroska": Container(
         "matroska",

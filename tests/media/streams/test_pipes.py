@@ -270,6 +270,18 @@ def test_a_turned_picture_leaves_upright(form: str, rotation: int, tmp_path: Pat
     assert [clips.frame_number(luma) for luma in shown] == list(range(12))
 
 
+def test_sound_before_the_picture_goes_into_nut_too(tmp_path: Path) -> None:
+    data = made(tmp_path / "in.mkv", container="matroska", sound=[clips.Sound()])
+    assert packets_of_sound(tmp_path / "in.mkv")[0][1] < 0
+    out, _ = through(data, StreamConfig(output_format="nut"))
+    (tmp_path / "out.nut").write_bytes(out)
+    before, after = ([pts for _, pts, _ in packets_of_sound(tmp_path / name)] for name in ("in.mkv", "out.nut"))
+    pictures = zip(times_of(tmp_path / "in.mkv"), times_of(tmp_path / "out.nut"), strict=True)
+    moved = [b - a for a, b in (*pictures, *zip(before, after, strict=True))]
+    assert min(moved) > 0
+    assert max(moved) - min(moved) <= Fraction(1, 1000)
+
+
 def test_a_file_into_a_pipe_and_a_pipe_into_a_file(tmp_path: Path) -> None:
     clips.make_clip(tmp_path / "in.mp4", frames=12, size=SIZE, sound=[clips.Sound()])
     drain = Drain()
