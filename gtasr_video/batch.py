@@ -6,7 +6,7 @@ import glob
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -33,10 +33,22 @@ State = Literal["done", "there", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One file of a batch, and what is to be made of it."""
+    """One file of a batch, and what is to be made of it.
+
+    rival    another file of the batch, of which the same would be made
+    """
 
     source: Path
     output: Path
+    rival: Path | None = None
+
+    def check(self) -> None:
+        """Raise UsageError if two files would become one."""
+        if self.rival is not None:
+            raise UsageError(
+                f"{self.source} and {self.rival} would both become {self.output}; "
+                "give each an OUTPUT of its own, or as INPUT the folder above both, whose tree is kept"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +71,31 @@ def find_items(sources: Iterable[str | os.PathLike[str]], folder: str | os.PathL
     """Return what there is to do: each file in `sources` and where its result goes in `folder`.
 
     sources  files, folders (searched through, their tree is kept) and patterns (``clips/**/*.mkv``)
-    The name is kept; where its extension is none that can be written ``.mkv`` takes its place, and where that would be
-    the name of another's result, it is added.
-    Raises InputError where a source is not there, UsageError where `folder` cannot be one.
+    The name is kept; where its extension is none that can be written ``.mkv`` is added. So it depends on nothing but
+    the file's own: what else is there, or comes later, changes no result's name, and takes none.
+    Raises InputError where a source is not there, UsageError where `folder` cannot be one, or two files would become
+    one.
     """
-    target = Path(folder)
+    items = _found(sources, Path(folder))
+    for item in items:
+        item.check()
+    return items
+
+
+def _found(sources: Iterable[str | os.PathLike[str]], target: Path) -> list[Item]:
+    """Return what `find_items` does, also where two files would become one: each is the other's rival then."""
     check_folder(target)
     items: dict[Path, Item] = {}
     for source in sources:
         for path, relative in _files(os.fspath(source), target):
-            items.setdefault(path, Item(path, target / _named(path, relative)))
-    return list(items.values())
+            items.setdefault(path.absolute(), Item(path, target / _named(path, relative)))
+    of: dict[Path, list[Path]] = {}
+    for item in items.values():
+        of.setdefault(item.output, []).append(item.source)
+    return [
+        replace(item, rival=next((other for other in of[item.output] if other != item.source), None))
+        for item in items.values()
+    ]
 
 
 def check_folder(folder: Path) -> None:
@@ -134,8 +160,7 @@ def _is_wanted(path: Path, target: Path) -> bool:
 def _named(path: Path, relative: Path) -> Path:
     if path.suffix.lower() in CONTAINERS or concerns_pictures(path, relative):
         return relative
-    taken = path.with_suffix(".mkv").exists()
-    return relative.with_name(f"{relative.name}.mkv") if taken else relative.with_suffix(".mkv")
+    return relative.with_name(f"{relative.name}.mkv")
 
 
 def upscale_folder(
@@ -170,10 +195,11 @@ def upscale_folder(
     wanted = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
     _refuse_streams([*wanted, folder])
     settings = _shared(config, options)
-    if not watch and not find_items(wanted, folder):
+    items = find_items(wanted, folder)
+    if not watch and not items:
         raise InputError(f"there is no video in {', '.join(map(str, wanted))}")
     outcomes = []
-    for item in _watched(wanted, folder) if watch else find_items(wanted, folder):
+    for item in _watched(wanted, folder) if watch else items:
         outcome = _one(item, settings, options)
         outcomes.append(outcome)
         on_outcome(outcome)
@@ -193,9 +219,10 @@ def _shared(config: UpscaleConfig | str | None, options: dict[str, Any]) -> Upsc
 
 
 def _one(item: Item, settings: UpscaleConfig, options: dict[str, Any]) -> Outcome:
-    if item.output.exists() and not options.get("overwrite"):
-        return Outcome(item.source, item.output, "there")
     try:
+        item.check()
+        if item.output.exists() and not options.get("overwrite"):
+            return Outcome(item.source, item.output, "there")
         item.output.parent.mkdir(parents=True, exist_ok=True)
         report = upscale(item.source, item.output, config=settings, **options)
     except Exception as error:
@@ -213,7 +240,7 @@ def _watched(
     seen: dict[Path, tuple[tuple[int, int], float]] = {}
     given: dict[Path, tuple[int, int]] = {}
     while True:
-        for item in find_items(sources, folder):
+        for item in _found(sources, Path(folder)):
             try:
                 facts = item.source.stat()
             except OSError:

@@ -14,6 +14,7 @@ import pytest
 from gtasr_video.batch import Item, _watched, find_items, is_many, upscale_folder
 from gtasr_video.errors import InputError, UsageError
 from tests import fakes
+from tests.clips import make_clip
 from tests.conftest import Outcome
 from tests.test_bad_input import frames_of
 
@@ -130,9 +131,49 @@ def test_names_that_cannot_be_written_are_mkv(tmp_path: Path) -> None:
     for name in ("a.avi", "b.avi", "b.mkv", "c.mpg", "d.jpg"):
         (tmp_path / name).touch()
     found = {item.source.name: item.output.name for item in find_items([tmp_path], tmp_path / "out")}
-    assert found == {"a.avi": "a.mkv", "b.avi": "b.avi.mkv", "b.mkv": "b.mkv", "c.mpg": "c.mkv"}
+    assert found == {"a.avi": "a.avi.mkv", "b.avi": "b.avi.mkv", "b.mkv": "b.mkv", "c.mpg": "c.mpg.mkv"}
     (photo,) = find_items([f"{tmp_path}/*.jpg"], tmp_path / "out")
     assert photo.output.name == "d.jpg"
+
+
+def test_each_of_two_of_one_name_is_made_and_found_again(tmp_path: Path, cli: Cli) -> None:
+    videos, out = tmp_path / "videos", tmp_path / "out"
+    videos.mkdir()
+    old = {"codec": "mpeg4", "time_base": Fraction(1, 25)}
+    make_clip(videos / "x.avi", pts=list(range(3)), **old)
+    assert cli("upscale", videos, out, *MODEL).code == 0
+    make_clip(videos / "x.wmv", pts=list(range(4)), **old)
+    fakes.clip(videos / "x.mkv", 5)
+    done = cli("upscale", videos, out, *MODEL)
+    assert done.out.splitlines()[-1] == "2 done, 1 there already, 0 failed"
+    assert {name: frames_of(out / name) for name in names(out)} == {"x.avi.mkv": 3, "x.mkv": 5, "x.wmv.mkv": 4}
+    assert cli("upscale", videos, out, *MODEL).out.splitlines()[-1] == "0 done, 3 there already, 0 failed"
+
+
+@pytest.mark.parametrize("what", ["folders", "files", "patterns"])
+@pytest.mark.parametrize("more", [(), ("-y",), ("--watch",)], ids=str)
+def test_two_files_never_become_one(what: str, more: tuple[str, ...], tmp_path: Path, cli: Cli) -> None:
+    one, two = tmp_path / "card1", tmp_path / "card2"
+    one.mkdir()
+    two.mkdir()
+    fakes.clip(one / "first.mp4", 1)
+    fakes.clip(one / "a.mp4", 3)
+    fakes.clip(two / "a.mp4", 4)
+    sources = {"folders": (one, two), "files": (one / "a.mp4", two / "a.mp4"), "patterns": (one / "*", two / "*")}
+    done = cli("upscale", *sources[what], tmp_path / "out", *MODEL, *more)
+    assert (done.code, done.out, (tmp_path / "out").exists()) == (2, "", False)
+    told = f"{one / 'a.mp4'} and {two / 'a.mp4'} would both become {tmp_path / 'out' / 'a.mp4'}; "
+    assert done.err.startswith(f"gtasr-video: error: {told}")
+    assert len(done.err.splitlines()) == 1
+    # The way out that it names.
+    assert cli("upscale", tmp_path, tmp_path / "out", *MODEL).code == 0
+    assert names(tmp_path / "out") == ["card1/a.mp4", "card1/first.mp4", "card2/a.mp4"]
+
+
+def test_a_file_that_is_named_twice_is_one(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(videos)
+    (item,) = find_items(["one.mp4", videos / "one.mp4", "./*.mp4"], tmp_path / "out")
+    assert (item.source.name, item.rival) == ("one.mp4", None)
 
 
 def test_what_is_not_there(tmp_path: Path) -> None:
