@@ -15,6 +15,7 @@ from gtasr_video.errors import InputError, UsageError, describe
 from gtasr_video.media.codecs import CONTAINERS
 from gtasr_video.media.source import refuse_address
 from gtasr_video.models import load_model
+from gtasr_video.runtime.origins import Origins
 from gtasr_video.runtime.pictures import concerns_pictures
 from gtasr_video.runtime.report import Report
 from gtasr_video.runtime.streaming import is_stream
@@ -177,7 +178,8 @@ def upscale_folder(
     sources     files, folders and patterns, as `find_items` takes them
     config, options   as `upscale` takes them
     on_outcome  called after each file
-    watch       go on looking for new files, also for those that are still being written, until KeyboardInterrupt
+    watch       go on looking for new files, also for those that are still being written, until KeyboardInterrupt;
+                what such a watch has made is replaced where another film of the name comes
 
     A file that fails does not stop the others. What has a result already is left alone (unless ``overwrite=True``),
     what was interrupted is gone on with; so the same call again does what is missing.
@@ -199,8 +201,9 @@ def upscale_folder(
     if not watch and not items:
         raise InputError(f"there is no video in {', '.join(map(str, wanted))}")
     outcomes = []
+    origins = Origins(Path(folder)) if watch else None
     for item in _watched(wanted, folder) if watch else items:
-        outcome = _one(item, settings, options)
+        outcome = _one(item, settings, options, origins)
         outcomes.append(outcome)
         on_outcome(outcome)
     return outcomes
@@ -218,16 +221,30 @@ def _shared(config: UpscaleConfig | str | None, options: dict[str, Any]) -> Upsc
     return settings
 
 
-def _one(item: Item, settings: UpscaleConfig, options: dict[str, Any]) -> Outcome:
+def _one(item: Item, settings: UpscaleConfig, options: dict[str, Any], origins: Origins | None = None) -> Outcome:
     try:
         item.check()
-        if item.output.exists() and not options.get("overwrite"):
-            return Outcome(item.source, item.output, "there")
         item.output.parent.mkdir(parents=True, exist_ok=True)
-        report = upscale(item.source, item.output, config=settings, **options)
+        wanted = _wanted(item, options, origins)
+        if wanted is None:
+            return Outcome(item.source, item.output, "there")
+        report = upscale(item.source, item.output, config=settings, **wanted)
+        if origins is not None:
+            origins.finish(item.output)
     except Exception as error:
         return Outcome(item.source, item.output, "failed", describe(error))
     return Outcome(item.source, item.output, "done", report=report)
+
+
+def _wanted(item: Item, options: dict[str, Any], origins: Origins | None) -> dict[str, Any] | None:
+    """Return how to make the result of `item`, None where it is there. Raises OutputError where its name is taken."""
+    again = False
+    if item.output.exists() and not options.get("overwrite"):
+        if origins is None or origins.holds(item.source, item.output):
+            return None
+        again = True
+    stale = origins is not None and origins.begin(item.source, item.output)
+    return {**options, **({"overwrite": True} if again else {}), **({"restart": True} if stale else {})}
 
 
 def _watched(
@@ -237,19 +254,21 @@ def _watched(
     pause: Callable[[float], None] = time.sleep,
 ) -> Iterator[Item]:
     """Yield items as they turn up and are no longer being written, each once unless it changes; never ends."""
-    seen: dict[Path, tuple[tuple[int, int], float]] = {}
-    given: dict[Path, tuple[int, int]] = {}
+    seen: dict[Path, tuple[tuple[int, int], float, bool]] = {}
     while True:
-        for item in _found(sources, Path(folder)):
+        items = _found(sources, Path(folder))
+        # What was taken away may come again, and is new then.
+        seen = {item.source: seen[item.source] for item in items if item.source in seen}
+        for item in items:
             try:
                 facts = item.source.stat()
             except OSError:
                 continue
             mark = (facts.st_size, facts.st_mtime_ns)
-            known, since = seen.get(item.source, (None, 0.0))
+            known, since, given = seen.get(item.source, (None, 0.0, False))
             if mark != known:
-                seen[item.source] = (mark, clock())
-            elif clock() - since >= _SETTLED_S and given.get(item.source) != mark:
-                given[item.source] = mark
+                seen[item.source] = (mark, clock(), False)
+            elif clock() - since >= _SETTLED_S and not given:
+                seen[item.source] = (mark, since, True)
                 yield item
         pause(_LOOK_AGAIN_S)

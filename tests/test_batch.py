@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from fractions import Fraction
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gtasr_video.batch import Item, _watched, find_items, is_many, upscale_folder
 from gtasr_video.errors import InputError, UsageError
+from gtasr_video.runtime import job as jobs
+from gtasr_video.runtime import origins
 from tests import fakes
 from tests.clips import make_clip
 from tests.conftest import Outcome
+from tests.runtime.job.jobs import film
 from tests.test_bad_input import frames_of
 
 Cli = Callable[..., Outcome]
@@ -267,6 +274,148 @@ def test_a_hot_folder_waits_for_files_to_be_whole(tmp_path: Path) -> None:
             assert isinstance(item, Item)
             seen.append(item.source.name)
     assert seen == ["whole.mp4", "growing.mp4", "whole.mp4"]
+
+
+class Inbox:
+    """``--watch`` on a folder, by the command, while a script puts films into it and looks at what becomes of them."""
+
+    def __init__(self, folder: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.source, self.out = folder / "in" / "x.mp4", folder / "out" / "x.mp4"
+        self.source.parent.mkdir()
+        self._spare, self._cli, self._patch = folder / "spare.mp4", cli, monkeypatch
+
+    def put(self, frames: int, source: Path | None = None) -> None:
+        """Copy in a film of so many frames as a card reader does, which keeps its time: older than all else here."""
+        fakes.clip(self._spare, frames)
+        os.utime(self._spare, (10**9 + frames, 10**9 + frames))
+        shutil.copy2(self._spare, source or self.source)
+        self._spare.unlink()
+
+    def watch(self, script: Iterator[object], *more: str | Path) -> Outcome:
+        """Return what the command left behind when `script` ended, each of whose steps lets two seconds pass."""
+
+        def until_interrupted() -> Iterator[object]:
+            yield from script
+            raise KeyboardInterrupt
+
+        stage = Stage(until_interrupted())
+        self._patch.setattr("gtasr_video.batch._watched", partial(_watched, clock=stage.clock, pause=stage.pause))
+        done = self._cli("upscale", self.source.parent, *more, self.out.parent, "--watch", *MODEL)
+        assert (done.code, next(script, None)) == (130, None), done.err
+        return done
+
+
+@pytest.fixture
+def inbox(tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Inbox:
+    return Inbox(tmp_path, cli, monkeypatch)
+
+
+def settle() -> Iterator[None]:
+    yield from (None for _ in range(5))
+
+
+def counts(done: Outcome) -> str:
+    return done.out.splitlines()[-1]
+
+
+def test_another_film_of_the_name_is_made_again(inbox: Inbox) -> None:
+    def script() -> Iterator[None]:
+        inbox.put(3)
+        yield from settle()
+        assert frames_of(inbox.out) == 3
+        inbox.put(5)
+        yield from settle()
+        assert frames_of(inbox.out) == 5
+
+    assert counts(inbox.watch(script())) == "2 done, 0 there already, 0 failed"
+    assert counts(inbox.watch(settle())) == "0 done, 1 there already, 0 failed"
+    inbox.put(4)  # while nobody watches
+    assert counts(inbox.watch(settle())) == "1 done, 0 there already, 0 failed"
+    assert frames_of(inbox.out) == 4
+    inbox.out.unlink()
+    assert counts(inbox.watch(settle())) == "1 done, 0 there already, 0 failed"
+
+
+def test_what_watching_did_not_make_is_never_replaced(inbox: Inbox) -> None:
+    def script() -> Iterator[None]:
+        yield from settle()
+        inbox.put(3)
+        yield from settle()
+        assert frames_of(inbox.out) == 2
+        inbox.out.unlink()
+        inbox.put(4)
+        yield from settle()
+        assert frames_of(inbox.out) == 4
+        inbox.put(2, inbox.out)
+        inbox.put(5)
+        yield from settle()
+
+    inbox.put(7)
+    inbox.out.parent.mkdir()
+    fakes.clip(inbox.out, 2)  # after the film came: taken for its result
+    done = inbox.watch(script())
+    assert counts(done) == "1 done, 1 there already, 2 failed"
+    assert frames_of(inbox.out) == 2
+    told = f"error: {inbox.out} was there before {inbox.source} came, and is not what --watch left there; "
+    assert done.err.count(told) == 2
+    assert counts(inbox.watch(settle(), "-y")) == "1 done, 0 there already, 0 failed"
+    assert frames_of(inbox.out) == 5
+
+
+def test_a_film_that_takes_the_place_of_one_in_work_is_made(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    check, seen = jobs._Run._check_source, []
+
+    def replaced(run: Any, part: Any) -> None:
+        if not seen:
+            seen.append([*inbox.out.parent.glob("x.mp4.job/part-0/*.json")])
+            inbox.put(5)
+        check(run, part)
+
+    monkeypatch.setattr(jobs._Run, "_check_source", replaced)
+
+    def script() -> Iterator[None]:
+        film(inbox.source, 200, size=(48, 32), sound=())
+        yield from settle()
+        yield from settle()
+
+    done = inbox.watch(script())
+    assert seen[0], "nothing was finished of the first film: this shows nothing"
+    assert counts(done) == "1 done, 0 there already, 1 failed"
+    assert "changed while it was read" in done.err
+    assert frames_of(inbox.out) == 5
+    assert names(inbox.out.parent) == [origins.NAME, "x.mp4"]
+
+
+def test_a_job_that_watching_did_not_begin_is_kept(inbox: Inbox) -> None:
+    job = inbox.out.with_name("x.mp4.job")
+    job.mkdir(parents=True)
+    known = {"format": 1, "source": {"bytes": 1, "sha256": "of another film"}, "settings": {}, "parts": []}
+    (job / "job.json").write_text(json.dumps(known))
+    for frames in (3, 4):
+        inbox.put(frames)
+        assert "was begun with another source" in inbox.watch(settle()).err
+    assert json.loads((job / "job.json").read_text()) == known
+
+
+@pytest.mark.parametrize("stays", [True, False])
+def test_two_folders_that_are_watched_do_not_mix(stays: bool, inbox: Inbox) -> None:
+    other = inbox.source.parent.with_name("in2")
+    other.mkdir()
+
+    def script() -> Iterator[None]:
+        inbox.put(3)
+        yield from settle()
+        if not stays:
+            inbox.source.unlink()
+        inbox.put(4, other / "x.mp4")
+        inbox.put(5, other / "y.mp4")
+        yield from settle()
+
+    done = inbox.watch(script(), other)
+    assert counts(done) == "2 done, 0 there already, 1 failed"
+    assert (f"error: {other / 'x.mp4'} and {inbox.source} would both become" in done.err) == stays
+    assert (f"error: {inbox.out} was made of {inbox.source}, not of {other / 'x.mp4'}; " in done.err) != stays
+    assert frames_of(inbox.out) == 3
 
 
 def test_watching_ends_with_ctrl_c_and_the_table(
