@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ _NAMES: Final = (
     "3g2 3gp asf avi divx dv f4v flv ivf m2ts m2v m4v mkv mov mp4 mpeg mpg mts mxf nut obu ogv rm rmvb ts vob webm wmv"
 )
 _VIDEOS: Final = frozenset(f".{name}" for name in _NAMES.split())
+_UNFINISHED: Final = re.compile(r"\.(part(-\d+)?|suspect)$")
 # A file that has not changed for so long is no longer being written.
 _SETTLED_S: Final = 5.0
 _LOOK_AGAIN_S: Final = 2.0
@@ -154,7 +156,7 @@ def _plain_parts(pattern: str) -> Iterator[str]:
 
 def _is_wanted(path: Path, target: Path) -> bool:
     """Return whether a file that was found is a source, rather than ours: a result, or half of one."""
-    ours = path.stem.endswith((".part", ".suspect")) or any(part.endswith(".job") for part in path.parts)
+    ours = _UNFINISHED.search(path.stem) or any(part.endswith(".job") for part in path.parts)
     return not ours and not path.resolve().is_relative_to(target.resolve())
 
 

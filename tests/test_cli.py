@@ -191,10 +191,13 @@ def test_an_interrupt_leaves_nothing_half_done_and_says_130(number: signal.Signa
     assert sorted(tmp_path.iterdir()) == ([clip, kept] if "are kept in" in err else [clip])
 
 
-def test_a_half_file_of_a_killed_run_is_taken_over(cli: Cli, small_clip: Path, tmp_path: Path) -> None:
-    (tmp_path / "out.part.mp4").write_bytes(b"half")
-    assert cli("upscale", small_clip, tmp_path / "out.mp4", *MODEL).code == 0
-    assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
+def test_a_job_leaves_a_file_of_the_users_alone(cli: Cli, small_clip: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "out.part.mp4"
+    mine.write_bytes(b"part one of my film")
+    done = cli("upscale", small_clip, tmp_path / "out.mp4", *MODEL)
+    assert (done.code, "part" in done.err) == (0, False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mp4", "out.part.mp4"]
+    assert mine.read_bytes() == b"part one of my film"
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:

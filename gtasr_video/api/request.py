@@ -56,8 +56,8 @@ def _opened(request: Request, model: VideoModel | None = None, device: str | Non
         if settings.bake_rotation:
             enlarged = enlarged.upright()
 
-        def open_writer() -> Writer:
-            return Writer(output, enlarged, settings.encoding, source=reader, **request.writing)
+        def open_writer(folder: Path) -> Writer:
+            return Writer(output, enlarged, settings.encoding, source=reader, workplace=folder, **request.writing)
 
         asked: dict[str, Any] = {name: str(value) for name, value in request.reading.items()}
         asked |= {"steps": settings.steps, "drop_unsupported": request.writing["drop_unsupported"]}

@@ -41,8 +41,9 @@ class Writer(WriterBlock):
     time begins at the first frame. With `source`, its sound, subtitles, covers, attachments, chapters
     and tags come along, interleaved as the picture advances (`facts` says what became of each).
 
-    The file is written as ``NAME.part.EXT`` and renamed when it is whole; leaving the ``with`` block by an
-    exception throws it away. Opened, written and finished by one thread at a time.
+    The file is written as ``NAME.part.EXT``, in the folder `workplace` if it is given, and renamed when it is whole;
+    leaving the ``with`` block by an exception throws it away. What is there under that name is moved aside, in
+    `workplace` written over (`Target`). Opened, written and finished by one thread at a time.
 
     Raises UsageError for a codec, option or extension that cannot be (before anything is written), if `path` is the
     source itself, and if the source has streams that this container cannot hold but another could (the message names
@@ -68,6 +69,7 @@ class Writer(WriterBlock):
         source: Reader | None = None,
         overwrite: bool = False,
         drop_unsupported: bool = False,
+        workplace: Path | None = None,
     ) -> None:
         self.path = Path(path)
         self._drop_unsupported = drop_unsupported
@@ -82,7 +84,8 @@ class Writer(WriterBlock):
         self._times = PacketTimes(by_decoding=self._plan.container.muxer in ("mp4", "mov"))
         self._container: OutputContainer | None = None
         self._side: SideStreams | None = None
-        self._target = Target(self.path, overwrite=overwrite, inputs=() if source is None else (source.path,))
+        inputs = () if source is None else (source.path,)
+        self._target = Target(self.path, overwrite=overwrite, inputs=inputs, workplace=workplace)
         try:
             with self._errors("cannot be opened for writing"):
                 self._open()

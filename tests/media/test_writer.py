@@ -349,7 +349,8 @@ def test_two_writers_do_not_share_a_file(tmp_path: Path) -> None:
     stale.write_bytes(b"left by a crash" * 1000)
     with Writer(tmp_path / "a.mp4", spec()) as writer:
         writer.write(drawn(0, 0, spec()))
-    assert leftovers(tmp_path) == ["a.mp4"]
+    assert leftovers(tmp_path) == ["a.mp4", "a.part-1.mp4"]
+    assert (tmp_path / "a.part-1.mp4").read_bytes() == b"left by a crash" * 1000
 
 
 @pytest.mark.parametrize("how", ["itself", "symlink", "hardlink", "dots"])

@@ -25,7 +25,7 @@ from gtasr_video.media.durable import NO_SPACE, Space
 from gtasr_video.media.encoding import Plan
 from gtasr_video.media.segments import join
 from gtasr_video.runtime.channels import Channel
-from gtasr_video.runtime.job.journal import Journal, help_with, open_journal, tidy
+from gtasr_video.runtime.job.journal import Journal, folder_for, help_with, open_journal, tidy
 from gtasr_video.runtime.job.memory import copied
 from gtasr_video.runtime.job.records import DoneSegments, PartJournal
 from gtasr_video.runtime.job.settings import settings_of
@@ -45,7 +45,8 @@ NOTICE = 25  # more than information, less than a warning
 class Job:
     """What is to be done.
 
-    open_writer      opens `output`; called once before any work, to learn what cannot be, and once to join
+    open_writer      opens `output`, its unfinished file in the given folder; called once before any work, to learn what
+                     cannot be, and once to join
     settings         all that the result depends on besides source, network and encoder, as plain JSON values
     restart          throw away what an earlier run has finished
     wait_for_space   where the disk is full, wait for room instead of failing
@@ -57,7 +58,7 @@ class Job:
     upscaler: Upscaler
     output: Path
     plan: Plan
-    open_writer: Callable[[], Writer]
+    open_writer: Callable[[Path], Writer]
     settings: dict[str, Any]
     restart: bool = False
     wait_for_space: bool = False
@@ -72,7 +73,7 @@ def run_job(job: Job, *, progress: Mode = "none", announce: Callable[[Writer], N
     Raises what `open_journal`, `run` and the writer raise; what is finished is then kept, and the error says so.
     """
     tidy(job.output)
-    trial = job.open_writer()
+    trial = job.open_writer(folder_for(job.output))
     try:
         announce(trial)
     finally:
@@ -194,7 +195,7 @@ class _Run:
         """Make the output of the segments and look at it; a full disk is waited for, if that is wanted."""
         while True:
             try:
-                with self._job.open_writer() as writer:
+                with self._job.open_writer(journal.folder) as writer:
                     join(DoneSegments(journal.records), writer)
                     audit = writer.finish_if(lambda path: self._audit(path, writer, journal))
             except AuditError:

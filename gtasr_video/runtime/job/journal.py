@@ -4,6 +4,7 @@
 
     out.mp4.job/
       lock              held by the process that works on it
+      out.part.mp4      the output while it is joined; made anew of the segments if that does not end
       job.json          which source, which settings, which parts
       part-0/
         lock

@@ -66,8 +66,8 @@ def do(
             _watch(upscaler, before_step)
         enlarged = reader.spec.scaled(upscaler.scale)
 
-        def open_writer() -> Writer:
-            return Writer(output, enlarged, encoding, source=reader)
+        def open_writer(folder: Path) -> Writer:
+            return Writer(output, enlarged, encoding, source=reader, workplace=folder)
 
         asked = {"window": {key: str(value) for key, value in window.items()}, **(settings or {})}
         job = Job(

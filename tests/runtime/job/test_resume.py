@@ -20,6 +20,7 @@ from gtasr_video.media import Encoding, Reader
 from gtasr_video.media.picture import PictureEncoder
 from gtasr_video.models.cascade import Cascade
 from gtasr_video.models.facts import VideoModel
+from gtasr_video.runtime import job as jobs
 from gtasr_video.runtime.job import NOTICE, memory, records
 from gtasr_video.runtime.job import journal as journals
 from tests.clips import join, see_through
@@ -257,6 +258,31 @@ def test_what_ends_while_joining_only_joins_again(tmp_path: Path, monkeypatch: p
     assert report.frames_resumed == report.frames_out == 90
     do(source, tmp_path / "whole.mp4")
     assert out.read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+
+
+def test_what_a_kill_while_joining_left_is_made_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source, out = unfinished(tmp_path)
+    logging.getLogger("gtasr_video").propagate = True
+    (folder_of(out) / "out.part.mp4").write_bytes(b"half of it")
+    do(source, out)
+    do(source, tmp_path / "whole.mp4")
+    assert out.read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out.mp4", "whole.mp4"]
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_the_output_is_made_where_nobody_elses_file_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test above can fail: while it is joined, the output does lie there."""
+    source, out = film(tmp_path / "in.mp4"), tmp_path / "out.mp4"
+    joined, seen = jobs.join, []
+
+    def looks(segments: Any, writer: Any) -> None:
+        joined(segments, writer)
+        seen.extend(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.part.*"))
+
+    monkeypatch.setattr(jobs, "join", looks)
+    do(source, out)
+    assert seen == ["out.mp4.job/out.part.mp4"]
 
 
 def test_two_at_once_do_not_mix(tmp_path: Path) -> None:

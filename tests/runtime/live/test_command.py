@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import av
@@ -29,24 +30,28 @@ def camera(rate: int = 25) -> subprocess.Popen[bytes]:
     return made.run_async(cmd=imageio_ffmpeg.get_ffmpeg_exe(), pipe_stdout=True, quiet=True)  # type: ignore[no-any-return]
 
 
+@contextmanager
+def recorder(out: Path, *more: str | Path) -> Iterator[subprocess.Popen[str]]:
+    """Record a camera into `out` until it is killed or told to end."""
+    command = [sys.executable, "-m", "gtasr_video", "upscale", "-", out, "--model", "bicubic", "--scale", "2"]
+    command += ["--progress", "json", *more]
+    with camera() as source:
+        try:
+            with subprocess.Popen(command, stdin=source.stdout, stderr=subprocess.PIPE, cwd=ROOT, text=True) as process:
+                yield process
+        finally:
+            source.kill()
+
+
 def test_sigterm_finishes_a_recording_and_the_figures_were_there_all_along(tmp_path: Path) -> None:
     out, report = tmp_path / "out.mkv", tmp_path / "report.json"
-    command = [sys.executable, "-m", "gtasr_video", "upscale", "-", out, "--model", "bicubic", "--scale", "2", "-v"]
-    command += ["--latency", "2s", "--metrics", ":0", "--progress", "json", "--report", report]
-    source = camera()
-    try:
-        with subprocess.Popen(command, stdin=source.stdout, stderr=subprocess.PIPE, cwd=ROOT, text=True) as process:
-            said, line = watch(process)
-            served = urllib.request.urlopen(said["metrics"], timeout=20).read().decode()
-            process.send_signal(signal.SIGTERM)
-            assert process.stderr is not None
-            rest = process.stderr.read()
-            assert process.wait(60) == 0, rest
-    finally:
-        source.kill()
-        source.wait()
-        assert source.stdout is not None
-        source.stdout.close()
+    with recorder(out, "-v", "--latency", "2s", "--metrics", ":0", "--report", report) as process:
+        said, line = watch(process)
+        served = urllib.request.urlopen(said["metrics"], timeout=20).read().decode()
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr is not None
+        rest = process.stderr.read()
+        assert process.wait(60) == 0, rest
     assert "bicubic" in said["latency"]
     assert line["tier"] == "bicubic"
     assert line["latency_p95_ms"] > 0
@@ -68,6 +73,39 @@ def watch(process: subprocess.Popen[str]) -> tuple[dict[str, str], dict[str, obj
         _, subject, *rest = text.strip().split(": ", 2)
         said[subject] = rest[0] if rest else ""
     raise AssertionError(f"it ended early: {said}")
+
+
+def frames_of(path: Path) -> int:
+    with av.open(str(path)) as container:
+        return sum(1 for _ in container.decode(video=0))
+
+
+def test_a_recording_that_was_killed_outlives_the_next(tmp_path: Path) -> None:
+    """As a supervisor does it: the same command again."""
+    out, part, kept = (tmp_path / f"out{name}.ts" for name in ("", ".part", ".part-1"))
+    with recorder(out) as process:
+        assert process.stderr is not None
+        # A second's figures a line: until some of them are on the disk.
+        assert any(part.exists() and part.stat().st_size > 20_000 for _ in process.stderr)
+        process.kill()
+    data = part.read_bytes()
+    with recorder(out) as process:
+        assert process.stderr is not None
+        said, _ = watch(process)
+        process.send_signal(signal.SIGTERM)
+        rest = process.stderr.read()
+        assert process.wait(60) == 0, rest
+    assert said["warning"].startswith(
+        f"{part} was left by a run that was killed, or is yours: it is now {kept}; it plays"
+    )
+    assert kept.read_bytes() == data
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.part-1.ts", "out.ts"]
+    assert frames_of(out) > 0
+    # The way out that it names.
+    whole = tmp_path / "whole.ts"
+    again = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", kept, "-map", "0", "-c", "copy", whole]
+    subprocess.run(again, check=True)
+    assert frames_of(whole) == frames_of(kept) > 0
 
 
 @pytest.mark.parametrize("option", [("--latency", "1s"), ("--late", "drop"), ("--metrics", ":0")])
