@@ -24,7 +24,7 @@ _INDEXED: Final = ("mp4", "mov")
 
 
 class Target:
-    """``NAME.part.EXT`` beside the final file, renamed onto it by `commit`, deleted by `discard`.
+    """``NAME.part.EXT`` beside the final file, renamed onto it by `commit`, deleted by `discard`, kept by `leave`.
 
     workplace   a folder in which it lies instead, made where there is none and `discard` leaves it empty. Nothing else
                 is kept there under that name: what a dead process left is written over. Beside the final file it may
@@ -141,6 +141,12 @@ class Target:
             raise self.error(error, "cannot be kept") from error
         self._close()
         return aside
+
+    def leave(self) -> None:
+        """Let go of the part file as it is, and say where; does nothing after `commit` or `discard`, never raises."""
+        if self._file is not None:
+            log.warning("what was made until then is kept: %s%s", self.part, _hint(self.part))
+            self._close()
 
     def discard(self) -> None:
         """Delete the part file; does nothing after `commit` or another `discard`, and never raises."""

@@ -135,9 +135,13 @@ class PipeOutlet(_Plain):
 
 
 class FileOutlet(_Plain):
-    """A local file, in the format of its extension, under its own name only when it is whole."""
+    """A local file, in the format of its extension, under its own name only when it is whole.
+
+    A stream cannot be had again: what was written of it before an error stays under the name of the part.
+    """
 
     closed = False
+    _holds_pictures = False
 
     def __init__(self, path: Path, *, overwrite: bool) -> None:
         self.name = str(path)
@@ -148,13 +152,20 @@ class FileOutlet(_Plain):
         """Return the address of the part file."""
         return file_url(self._target.part)
 
+    def sent(self, seconds: float, *, key: bool, pictures: int) -> None:
+        """Take note that there is something to keep."""
+        self._holds_pictures |= pictures > 0
+
     def commit(self) -> None:
         """Give the file its name."""
         self._target.commit()
 
     def discard(self) -> None:
-        """Delete the part file."""
-        self._target.discard()
+        """Leave the part file where it is if a picture is in it, and delete it otherwise."""
+        if self._holds_pictures:
+            self._target.leave()
+        else:
+            self._target.discard()
 
     def error(self, error: Exception, what: str) -> OutputError:
         """Return `error` as one line, naming a full disk as such."""

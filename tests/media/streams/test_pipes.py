@@ -20,6 +20,7 @@ import torch
 
 from gtasr_video.errors import InputError, UsageError
 from gtasr_video.frames import Frame
+from gtasr_video.media.encoding import Encoding
 from gtasr_video.media.streams.config import StreamConfig
 from gtasr_video.media.streams.outlets import FileOutlet, PipeOutlet
 from gtasr_video.media.streams.pipe_source import FileSource, PipeSource
@@ -298,6 +299,29 @@ def test_a_file_into_a_pipe_and_a_pipe_into_a_file(tmp_path: Path) -> None:
     assert len(times_of(tmp_path / "out.mp4")) == 5
     assert clips.sound_of(tmp_path / "out.mp4")[0]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out.mp4"]
+
+
+@pytest.mark.parametrize("extension", ["mkv", "ts"])
+def test_what_was_made_of_a_stream_before_an_error_is_kept_but_not_under_its_name(
+    tmp_path: Path, extension: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    out, part = (tmp_path / f"out{name}.{extension}" for name in ("", ".part"))
+    of = fakes.spec()
+    outlet = FileOutlet(out, overwrite=False)
+    with pytest.raises(RuntimeError, match="enough"), StreamWriter(outlet, of, Encoding(preset="ultrafast")) as writer:
+        for frame in fakes.frames(of, 20):
+            writer.write(frame)
+        raise RuntimeError("enough")
+    assert [path.name for path in tmp_path.iterdir()] == [part.name]
+    assert f"what was made until then is kept: {part}; it plays" in caplog.text
+    assert len(times_of(part)) >= 15
+
+
+def test_of_a_stream_without_a_picture_nothing_is_left(tmp_path: Path) -> None:
+    outlet = FileOutlet(tmp_path / "out.mkv", overwrite=False)
+    with pytest.raises(RuntimeError, match="early"), StreamWriter(outlet, fakes.spec()):
+        raise RuntimeError("early")
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_is_no_video_is_refused() -> None:
