@@ -11,6 +11,7 @@ import sys
 import textwrap
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
@@ -21,6 +22,7 @@ from gtasr_video import Encoding, Reader, UpscaleConfig, Upscaler, Writer, load_
 from gtasr_video.api import parse_seconds
 from gtasr_video.errors import InputError, OutputError, UsageError
 from tests import fakes
+from tests.clips import see_through
 
 ROOT = Path(__file__).parent.parent
 
@@ -207,10 +209,19 @@ def test_device_choice_by_name() -> None:
 
 def test_alpha_of_vp9_survives_a_run(tmp_path: Path) -> None:
     """It lies beside the packets, where segments would lose it."""
-    from tests.media.test_picture_facts import see_through
-
     source = see_through(tmp_path / "in.mkv", "ffv1", "yuva420p")
     gtasr_video.upscale(source, tmp_path / "out.webm", model="bicubic", scale=2, preset="8")
     with Reader(tmp_path / "out.webm") as reader:
         assert reader.spec.layout.alpha
         assert len(list(reader)) == 3
+
+
+def test_transparency_that_an_output_cannot_hold_may_be_left_out(tmp_path: Path) -> None:
+    source = see_through(tmp_path / "logo.mov", "prores_ks", "yuva444p10le", profile="4444")
+    target = tmp_path / "out.mp4"
+    options: dict[str, Any] = {"model": "bicubic", "scale": 2, "preset": "ultrafast"}
+    with pytest.raises(UsageError, match="--drop-unsupported"):
+        gtasr_video.upscale(source, target, **options)
+    report = gtasr_video.upscale(source, target, drop_unsupported=True, **options)
+    assert report.frames_out == 3
+    assert any("cannot hold transparency; it was left out" in line for line in report.output["warnings"])

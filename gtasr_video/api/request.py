@@ -59,10 +59,11 @@ def _opened(request: Request, model: VideoModel | None = None, device: str | Non
         def open_writer(folder: Path) -> Writer:
             return Writer(output, enlarged, settings.encoding, source=reader, workplace=folder, **request.writing)
 
+        drop = request.writing["drop_unsupported"]
         asked: dict[str, Any] = {name: str(value) for name, value in request.reading.items()}
-        asked |= {"steps": settings.steps, "drop_unsupported": request.writing["drop_unsupported"]}
+        asked |= {"steps": settings.steps, "drop_unsupported": drop}
         asked |= {"bake_rotation": settings.bake_rotation}
-        planned = plan(output, settings.encoding, enlarged)
+        planned = plan(output, settings.encoding, enlarged, drop_alpha=drop)
         hired = partial(_hire, request)
         yield Job(reader, upscaler, output, planned, open_writer, asked, hire=hired, **request.working)
 
