@@ -261,6 +261,18 @@ def damage_packets(path: Path, which: Iterable[int], to: Path, seed: int = 0) ->
     return to
 
 
+def silence(path: Path, index: int, to: Path, until: float = 1.0) -> Path:
+    """Write the MPEG-TS `path` into `to` without the first part of one stream (all by default), which stays listed."""
+    with av.open(os.fspath(path)) as source:
+        number = source.streams[index].id
+    data = path.read_bytes()
+    packets = [data[begin : begin + 188] for begin in range(0, len(data), 188)]
+    gone = int(until * len(packets))
+    kept = (p for n, p in enumerate(packets) if n >= gone or (p[1] & 31) << 8 | p[2] != number)
+    to.write_bytes(b"".join(kept))
+    return to
+
+
 def join(parts: Iterable[Path], to: Path) -> Path:
     """Write the bytes of `parts` one after the other (MPEG-TS files stay playable)."""
     to.write_bytes(b"".join(part.read_bytes() for part in parts))

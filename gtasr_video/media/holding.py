@@ -51,6 +51,8 @@ def way_into(form: Container, stream: Stream, description: str, *, chapters: boo
         return Way("none", "FFmpeg knows no decoder for it, without which it cannot be described to the output")
     if stream.type == "video" and is_cover(stream):
         return _cover(form, codec_name(stream))
+    if isinstance(stream, AudioStream) and form.sound and not context.sample_rate:
+        return Way("sound", f"{codec_name(stream)} of which nothing comes at first, so that its form is not known")
     if _fits(form, stream):
         return Way("copy")
     reason = f"{form.muxer} cannot hold {codec_name(stream)}"

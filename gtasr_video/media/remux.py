@@ -79,8 +79,9 @@ class SideStreams:
         self._held: Packet | None = None
 
     def sample_rates(self) -> tuple[int, ...]:
-        """Samples a second of each sound track."""
-        return tuple(s.codec_context.sample_rate for s in self._container.streams.audio if s.codec_context is not None)
+        """Samples a second of each sound track that says so: one that is announced but never sent does not."""
+        contexts = (s.codec_context for s in self._container.streams.audio)
+        return tuple(c.sample_rate for c in contexts if c is not None and c.sample_rate)
 
     def needs_free_tags(self, form: Container) -> bool:
         """Return whether tags of the source need the muxer to name them freely, which MP4 and MOV can.

@@ -13,7 +13,7 @@ import pytest
 
 from gtasr_video.errors import UsageError, describe
 from gtasr_video.media import Encoding, Reader, Writer
-from tests.clips import Picture, Sound, join, make_clip, phone_times, picture_of, sound_of, times, truncate
+from tests.clips import Picture, Sound, join, make_clip, phone_times, picture_of, silence, sound_of, times, truncate
 
 TB = Fraction(1, 12800)
 
@@ -323,6 +323,22 @@ def test_sound_times_that_go_back_are_repaired_and_told(tmp_path: Path) -> None:
     assert len(found) == len(sound_of(source)[0])
     assert all(a[1] <= b[1] for a, b in pairwise(found))
     assert any("out of order" in line for line in facts["warnings"])
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_track_that_is_listed_but_does_not_come_at_first(tmp_path: Path, suffix: str) -> None:
+    """Nothing tells what it is like; what comes of it later is kept all the same."""
+    whole = make_clip(tmp_path / "in.ts", frames=400, sound=[Sound(), Sound("mp3", "fra", 44100)])
+    for name, until in (("never", 1.0), ("late", 0.7)):
+        source = silence(whole, 2, tmp_path / f"{name}.ts", until)
+        with av.open(str(source)) as container:
+            assert container.streams.audio[1].codec_context.sample_rate == 0
+        facts = copy(source, tmp_path / f"{name}{suffix}", Encoding(preset="ultrafast"))
+        assert facts["streams"][1]["reason"] == "mp3 of which nothing comes at first, so that its form is not known"
+        after = sound_of(tmp_path / f"{name}{suffix}")
+        assert len(after[0]) == len(sound_of(source)[0])
+        if name == "late":
+            assert abs(after[1][0][0] - sound_of(source)[1][0][0]) < Fraction(1, 20)
 
 
 def test_bytes_that_are_no_text_survive_in_tags(tmp_path: Path) -> None:
