@@ -74,6 +74,7 @@ class SideStreams:
         self._report: list[dict[str, Any]] = []
         self._unsupported: list[Stream] = []
         self._lost_tags: list[str] = []
+        self._absent: list[int] = []
         self._covers: list[Packet] = []
         self._packets: Iterator[Packet] = iter(())
         self._held: Packet | None = None
@@ -266,10 +267,25 @@ class SideStreams:
         for carried in self._carried.values():
             if carried.converter is not None:
                 self._send(carried, list(carried.converter.convert(None)))
+        if self._form.muxer in ("mp4", "mov"):
+            self._leave_out_empty_tracks()
+
+    def _leave_out_empty_tracks(self) -> None:
+        """Say which streams are not in the file: MP4 has no tracks without packets, but an end for all subtitles."""
+        for index, carried in self._carried.items():
+            if not carried.sent and carried.kind != "subtitle":
+                self._absent.append(carried.target.index)
+                entry = next(entry for entry in self._report if entry["index"] == index)
+                entry |= {"action": "left out", "reason": "nothing of it is in what was read"}
+
+    def place(self, index: int) -> int:
+        """Return the index in the finished file of the stream that was added to the output as number `index`."""
+        return index - sum(absent < index for absent in self._absent)
 
     def sent(self, kind: str) -> dict[int, int]:
-        """Return how many packets went to each stream of `kind` (audio, subtitle), by its index in the output."""
-        return {c.target.index: c.sent for c in self._carried.values() if c.kind == kind}
+        """Return how many packets went to each stream of `kind` (audio, subtitle), by its index in the file."""
+        targets = {c.target.index: c.sent for c in self._carried.values() if c.kind == kind}
+        return {self.place(index): sent for index, sent in targets.items() if index not in self._absent}
 
     def facts(self) -> list[dict[str, Any]]:
         """Return one entry a stream: index, type, codec, language, action, reason where there is one.

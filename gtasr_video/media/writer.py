@@ -169,7 +169,8 @@ class Writer(WriterBlock):
     @property
     def stream_index(self) -> int:
         """Index of the picture's stream in the file."""
-        return self._picture.stream.index
+        index: int = self._picture.stream.index
+        return index if self._side is None else self._side.place(index)
 
     def sent(self, kind: str) -> dict[int, int]:
         """Return how many packets went to each stream of `kind` (audio, subtitle), by its index in the file."""

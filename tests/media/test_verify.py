@@ -164,3 +164,17 @@ def test_sound_that_got_lost(source: Path) -> None:
     faults = audit_file(source, expected).faults
     assert any("2 sound and 0 subtitle streams instead of 2 and 1" in fault for fault in faults)
     assert any("sound stream 2 has" in fault for fault in faults)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_track_of_which_nothing_comes_is_not_missed(tmp_path: Path, suffix: str) -> None:
+    """MP4 has no place for it: the tracks behind it move up."""
+    sound = [Sound("mp3", "fra", start=Fraction(2)), Sound("aac", "deu")]
+    source = make_clip(tmp_path / "in.mkv", frames=75, sound=sound, sound_first=True)
+    out = tmp_path / f"out{suffix}"
+    report = gtasr_video.upscale(source, out, model="bicubic", scale=2, preset="ultrafast", duration=1)
+    assert report.audit["passed"] and report.audit["frames"] == 25
+    assert report.audit["sound_packets"] > 40
+    left_out = [stream["index"] for stream in report.output["streams"] if stream["action"] == "left out"]
+    assert left_out == ([0] if suffix == ".mp4" else [])
+    assert bool(left_out) == any(line.startswith("audio stream 0 was left") for line in report.output["warnings"])
