@@ -1,13 +1,19 @@
-"""Times of encoded packets: durations that encoders do not hand on, decoding times that they get wrong."""
+"""Times of packets as muxers need them: durations that encoders do not hand on, decoding times that go wrong."""
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
 from typing import Final
+
+from av.container import OutputContainer
+from av.stream import Stream
 
 from gtasr_video.media.source import Packet
 
 # Damaged files hold times that are farther apart than a packet can say.
 _LONGEST: Final = 2**62
+_TAKES_EQUAL: Final = 0x20000  # AVFMT_TS_NONSTRICT
 
 
 class PacketTimes:
@@ -59,3 +65,30 @@ class PacketTimes:
             for due, packet in zip(shown, packets, strict=True):
                 packet.dts = due - late
         return self.settle(packets)
+
+
+class Rising:
+    """Lets the decoding times of packets that are copied into the stream `target` of `output` increase.
+
+    One that goes back comes after the last by the smallest step that is one in the output, too: 1/90000 s later may be
+    the same time in a track that counts 1/48000 s, which most muxers refuse.
+
+    repaired   how many packets did not have the time they came with
+    """
+
+    def __init__(self, target: Stream, output: OutputContainer) -> None:
+        self.repaired = 0
+        self._target = target  # whose time base is final once the header is written
+        self._takes_equal = bool(output.format.flags & _TAKES_EQUAL)
+        self._last: int | None = None
+
+    def settle(self, packet: Packet) -> None:
+        """Set the times of `packet`, which has both."""
+        pts, dts = packet.pts or 0, packet.dts or 0
+        if self._last is not None:
+            step = max(1, math.ceil((self._target.time_base or Fraction(0)) / packet.time_base))
+            if dts < self._last + (1 if self._takes_equal else step):
+                self.repaired += 1
+                dts = self._last + step
+                packet.dts, packet.pts = dts, max(pts, dts)
+        self._last = dts

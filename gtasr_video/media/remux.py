@@ -21,6 +21,7 @@ from gtasr_video.media import labels, tags
 from gtasr_video.media.audio import Reencoder
 from gtasr_video.media.codecs import ALIASES, ANIMATIONS, Container
 from gtasr_video.media.holding import Way, cover_file, described, entry_of, refuse, way_into
+from gtasr_video.media.packet_times import Rising
 from gtasr_video.media.source import Packet, codec_name, is_cover, open_input, packets_of, seconds
 from gtasr_video.media.subtitles import TextConverter
 from gtasr_video.media.timecode import shifted
@@ -37,10 +38,9 @@ class _Carried:
     target: Stream
     kind: str  # kept here, as `source` must not be asked once its container is closed
     shift: int
+    rising: Rising
     converter: Reencoder | TextConverter | None = None
-    last_dts: int | None = None
     next_dts: int = 0
-    repaired: int = 0
     sent: int = 0
 
 
@@ -144,7 +144,7 @@ class SideStreams:
             target = self._output.add_stream_from_template(stream, opaque=True)
             if is_cover(stream):
                 self._covers.append(_cover_packet(_first_packet(self.path, stream.index), target))
-            return _Carried(stream, target, stream.type, shift)
+            return _Carried(stream, target, stream.type, shift, Rising(target, self._output))
         if way.kind == "attachment":
             self._output.add_attachment(*cover_file(stream, _first_packet(self.path, stream.index)))
         converter: Reencoder | TextConverter
@@ -154,7 +154,8 @@ class SideStreams:
             converter = TextConverter(stream, self._output, self._form.text)
         else:
             return None
-        return _Carried(stream, converter.stream, stream.type, shift, converter)
+        rising = Rising(converter.stream, self._output)
+        return _Carried(stream, converter.stream, stream.type, shift, rising, converter)
 
     def _note(self, stream: Stream, way: Way) -> None:
         entry = {**entry_of(stream), "action": _ACTIONS.get(way.kind, "converted")}
@@ -213,8 +214,7 @@ class SideStreams:
     def _place(self, packet: Packet, carried: _Carried) -> bool:
         """Set the output times of `packet`; return whether it belongs to the part that is kept.
 
-        Muxers need decoding times that increase: a missing one is the pts or follows the last, one that goes back
-        is set one tick after the last.
+        A missing decoding time is the pts or follows the last.
         """
         if packet.dts is None:
             packet.dts = packet.pts if packet.pts is not None else carried.next_dts
@@ -232,11 +232,7 @@ class SideStreams:
             return False
         if self._origin is not None and packet.pts < 0:
             return False
-        if carried.last_dts is not None and packet.dts <= carried.last_dts:
-            carried.repaired += 1
-            packet.dts = carried.last_dts + 1
-            packet.pts = max(packet.pts, packet.dts)
-        carried.last_dts = packet.dts
+        carried.rising.settle(packet)
         carried.next_dts = packet.dts + max(1, packet.duration or 0) + carried.shift
         return True
 
@@ -306,8 +302,8 @@ class SideStreams:
         for index, carried in self._carried.items():
             if carried.kind == "video":
                 yield f"video stream {index} was copied as it is; --video-stream {index} enlarges that one"
-            if carried.repaired:
-                yield f"sound or other stream {index}: {carried.repaired} timestamps were out of order"
+            if carried.rising.repaired:
+                yield f"sound or other stream {index}: {carried.rising.repaired} timestamps were out of order"
 
     def close(self) -> None:
         """Close the source."""

@@ -325,6 +325,22 @@ def test_sound_times_that_go_back_are_repaired_and_told(tmp_path: Path) -> None:
     assert any("out of order" in line for line in facts["warnings"])
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".ts"])
+def test_sound_that_overlaps_is_written_one_after_the_other(tmp_path: Path, suffix: str) -> None:
+    """In every time base: 1/90000 s later is no later in a track of 1/48000 s."""
+    parts = [
+        make_clip(tmp_path / f"{n}.ts", pts=[t + 12800 * n for t in times(25)], sound=[Sound("mp3", start=start)])
+        for n, start in enumerate((Fraction(0), Fraction(95, 100)))
+    ]
+    source = join(parts, tmp_path / "both.ts")
+    copy(source, tmp_path / f"out{suffix}")
+    before, after = sound_of(source)[0], sound_of(tmp_path / f"out{suffix}")[0]
+    assert [data for *_, data in before] == [data for *_, data in after]
+    assert all(a < b for (_, a, _), (_, b, _) in pairwise(after))
+    moved = [abs(b - a) for (a, *_), (b, *_) in zip(before, after, strict=True)]
+    assert max(moved) < Fraction(3, 20) and sum(away > Fraction(1, 900) for away in moved) <= 8
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_a_track_that_is_listed_but_does_not_come_at_first(tmp_path: Path, suffix: str) -> None:
     """Nothing tells what it is like; what comes of it later is kept all the same."""

@@ -14,6 +14,7 @@ from av.container import OutputContainer
 from gtasr_video.media.audio import Reencoder
 from gtasr_video.media.codecs import Container
 from gtasr_video.media.holding import way_into
+from gtasr_video.media.packet_times import Rising
 from gtasr_video.media.source import Packet, codec_name
 from gtasr_video.media.streams.sound_encoder import AacTrack, SoundEncoder
 from gtasr_video.media.streams.sound_queue import SoundForm, SoundPacket, SoundQueue
@@ -96,7 +97,7 @@ class FedSound:
             target: AudioStream = self._output.add_stream_from_template(stream, opaque=True)
             if stream.language:
                 target.metadata["language"] = stream.language
-            return _Copied(stream, target)
+            return _Copied(stream, target, Rising(target, self._output))
         if form.sound == "aac":
             return SoundEncoder(stream, self._output, wish.loudness)
         return _Reencoded(Reencoder(stream, self._output, form.sound))
@@ -145,8 +146,8 @@ class FedSound:
     def warnings(self) -> Iterator[str]:
         """Yield one line for each thing that could not be carried over as it was."""
         for number, track in self._tracks.items():
-            if isinstance(track, _Copied) and track.repaired:
-                yield f"sound {number}: {track.repaired} timestamps were out of order"
+            if isinstance(track, _Copied) and track.rising.repaired:
+                yield f"sound {number}: {track.rising.repaired} timestamps were out of order"
             if isinstance(track, _Copied) and track.misfits:
                 yield (
                     f"sound {number}: {track.misfits} packets left out: the source came back with {track.found}, but "
@@ -159,13 +160,13 @@ class FedSound:
 class _Copied:
     """Packets as they are, on decoding times that increase; what has another form than `source` is left out."""
 
-    def __init__(self, source: AudioStream, target: AudioStream) -> None:
-        self.repaired = self.misfits = 0
+    def __init__(self, source: AudioStream, target: AudioStream, rising: Rising) -> None:
+        self.rising = rising
+        self.misfits = 0
         self.offset_s = 0.0
         self.form = self.found = SoundForm.of(source)
         self._source: object = source
         self._target = target
-        self._last: int | None = None
 
     def convert(self, item: SoundPacket) -> list[Packet]:
         packet = item.packet
@@ -179,12 +180,8 @@ class _Copied:
         if packet.pts is None:
             packet.pts = packet.dts
         due = packet.pts
-        if self._last is not None and packet.dts <= self._last:
-            self.repaired += 1
-            packet.dts = self._last + 1
-            packet.pts = max(packet.pts, packet.dts)
+        self.rising.settle(packet)
         self.offset_s = float((due - packet.pts) * packet.time_base)
-        self._last = packet.dts
         packet.stream = self._target
         return [packet]
 

@@ -209,6 +209,19 @@ def test_sound_that_comes_back_in_another_form_spoils_nothing(sound: clips.Sound
     assert 3.8 < seconds_of_sound(tmp_path / "anew.mkv") < 4.2
 
 
+def test_sound_that_overlaps_is_written_one_after_the_other(tmp_path: Path) -> None:
+    """MP4 counts in samples, the stream in 1/90000 s."""
+    parts = [
+        clips.make_clip(
+            tmp_path / f"{n}.ts", pts=[t + 12800 * n for t in clips.times(25)], sound=[clips.Sound("mp3", start=start)]
+        )
+        for n, start in enumerate((Fraction(0), Fraction(95, 100)))
+    ]
+    source = clips.join(parts, tmp_path / "both.ts")
+    write(source, tmp_path / "out.mp4", SoundWish())
+    assert len(clips.sound_of(tmp_path / "out.mp4")[0]) == len(clips.sound_of(source)[0])
+
+
 def test_sound_goes_on_while_the_picture_stands_still(tone: Path, tmp_path: Path) -> None:
     """Live: after the first picture nothing more is written for a while, and the sound leaves all the same."""
     with StreamReader(FileSource(tone)) as reader:
