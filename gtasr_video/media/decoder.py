@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 import av
@@ -18,11 +18,13 @@ from av.video.stream import VideoStream
 from gtasr_video.frames import ChromaSiting
 from gtasr_video.media import ffv1, tags
 from gtasr_video.media.hardware import Door, Watch, fits, try_door
+from gtasr_video.media.joints import Joints
 from gtasr_video.media.source import (
     MAX_PIXELS,
     Packet,
     choose_video,
     codec_name,
+    may_be_joined,
     open_input,
     packets_of,
     seconds,
@@ -66,6 +68,8 @@ class StreamFacts:
 class Decoder:
     """A video stream of a file, decoded in software by a bounded number of threads, or by hardware.
 
+    Where the clock of the file starts again, times go on: `joints` knows where and by how much.
+
     video_stream  its index in the file; None takes the first that is no still
     door         opens a hardware decoder; where that fails, or loses a frame, software decodes: from there on, and
                  without a gap (`given_up` counts)
@@ -73,6 +77,7 @@ class Decoder:
     corrupt      packets the decoder refused or whose checksums fail, and frames it marked as damaged
     first_dts    decoding time of the first packet, as long as none has had a presentation time
     guesses_pts  True if the container has no presentation times, so that frames get theirs in reading
+    finds_any_time   whether `seek` finds times behind a joint, too, by going through all that comes before
     broken       True if reading stopped at an error before the end of the file
     """
 
@@ -122,6 +127,8 @@ class Decoder:
             self._door.set_up(context)
         self._watch = Watch()
         self._size: tuple[int, int] | None = None
+        self.joints, self.finds_any_time = Joints(), may_be_joined(self._container)
+        self._skip = 0
         self._packets: Iterable[Packet] = packets_of(self._container, [self._stream])
 
     @property
@@ -200,10 +207,11 @@ class Decoder:
     def _in_software(self) -> Iterator[av.VideoFrame]:
         """Yield what comes after the last frame given out, decoded in software from a key frame before it."""
         last, self._door = self._last, None
+        sought = self.finds_any_time or not self.joints.count
         self.given_up += 1
         log.warning("%s: the hardware's decoder lost a frame; decoding goes on in software", self.path)
         self.reopen()
-        if last is not None:
+        if last is not None and sought:
             self.seek(last * self.facts.time_base)
         for frame in self._decode_all():
             if last is None or frame.pts is None or frame.pts > last:
@@ -211,6 +219,11 @@ class Decoder:
 
     def _readable(self) -> Iterator[Packet]:
         """Yield packets, and after the last one that can be read the empty one that drains the decoder."""
+        yield from islice(self._joined(), self._skip, None)
+        yield self._flush_packet()
+
+    def _joined(self) -> Iterator[Packet]:
+        """Yield the packets up to the last one that can be read, on one clock."""
         packets = iter(self._packets)
         while True:
             try:
@@ -220,8 +233,8 @@ class Decoder:
                 packet = None
             if packet is None:
                 break
-            yield packet
-        yield self._flush_packet()
+            yield from self.joints.push(packet)
+        yield from self.joints.drain()
 
     def _flush_packet(self) -> Packet:
         packet: Packet = av.Packet()
@@ -242,8 +255,12 @@ class Decoder:
         """Make `frames` begin at a key frame from which every frame at or after `target` (file time) is whole.
 
         Steps back until the key frame found is presented no later than `target`: containers index decoding
-        times, and a key frame decoded before `target` may be presented after it.
+        times, and a key frame decoded before `target` may be presented after it. Files that may have been joined are
+        searched by reading: in them one time may lie in two places.
         """
+        if self.finds_any_time:
+            self._read_up_to(target)
+            return
         beginning = seconds(self.facts.start, self.facts.time_base) or Fraction(0)
         for margin in _BACK_OFF_SECONDS:
             wanted = target - margin
@@ -254,6 +271,17 @@ class Decoder:
                 self._packets = chain([key], rest)
                 return
         self.reopen()
+
+    def _read_up_to(self, target: Fraction) -> None:
+        """Make `frames` begin at the last key frame that is presented no later than `target`."""
+        wanted, key = target / self.facts.time_base, 0
+        for number, packet in enumerate(self._joined()):
+            if packet.is_keyframe and packet.pts is not None and packet.pts <= wanted:
+                key = number
+            if packet.dts is not None and packet.dts > wanted:
+                break
+        self.reopen()
+        self._skip = key
 
     def reopen(self) -> None:
         """Begin again at the beginning."""

@@ -28,8 +28,9 @@ class Reader(ReaderBlock):
     """Read the video of a local file, frame by frame.
 
     Iterate once: every frame comes out in presentation order, with its pts in ticks of ``spec.time_base`` exactly
-    as the file has it (`Timeline` says what happens where the file is wrong). Planes share the decoder's memory:
-    read them, never write them. Opened by one thread, iterated and closed by one thread.
+    as the file has it (`Timeline` says what happens where the file is wrong, `Joints` where its clock starts again).
+    Planes share the decoder's memory: read them, never write them. Opened by one thread, iterated and closed by one
+    thread.
 
     start     seconds after the beginning of the file (what a player shows as 0); the first frame is the first
               whose pts is not before it. Exact to the frame: decoding begins at an earlier key frame.
@@ -118,16 +119,25 @@ class Reader(ReaderBlock):
 
     @property
     def is_plain(self) -> bool:
-        """Whether all times so far are the file's own, so that reading can begin anywhere and find the same."""
-        timeline = self._timeline
-        return not (timeline.repaired or timeline.restarts or timeline.guessed)
+        """Whether all times so far are such that reading can begin anywhere and find the same."""
+        timeline, decoder = self._timeline, self._decoder
+        joined = decoder.joints.count and not decoder.finds_any_time
+        return not (joined or timeline.repaired or timeline.restarts or timeline.guessed)
 
     def _placed(self) -> Iterator[Timed]:
         """Yield decoded pictures with their final times."""
+        last: int | None = None
         for picture in self._decoder.frames():
             self._timeline.first_dts = self._decoder.first_dts
-            yield Timed(picture, *self._timeline.place(picture.pts, picture.dts), picture.duration)
+            pts, cut = self._timeline.place(picture.pts, picture.dts)
+            cut = cut or (last is not None and self._decoder.joints.starts_between(last, pts))
+            yield Timed(picture, pts, cut, picture.duration)
+            last = pts
         self._drained = True
+
+    @property
+    def _restarts(self) -> int:
+        return self._decoder.joints.count + self._timeline.restarts
 
     def _look(self) -> Fields:
         """Decode the first frames apart, to see whether they consist of fields."""
@@ -247,7 +257,7 @@ class Reader(ReaderBlock):
             "hardware_given_up": self._decoder.given_up,
             "corrupt_packets": self.corrupt_packets,
             "repaired_timestamps": self._timeline.repaired,
-            "clock_restarts": self._timeline.restarts,
+            "clock_restarts": self._restarts,
             "truncated_at_s": self._truncated_at(),
             "warnings": list(self.warnings()),
         }
@@ -269,8 +279,8 @@ class Reader(ReaderBlock):
         if cut_off is not None:
             of = "" if claimed is None else f" of the {float(claimed):.3f} s it claims"
             yield f"{self.path} is cut off or damaged: its picture ends at {cut_off:.3f} s{of}"
-        if self._timeline.restarts:
-            yield f"{self.path}: its clock starts again {self._timeline.restarts} times; times were joined"
+        if self._restarts:
+            yield f"{self.path}: its clock starts again {self._restarts} times; times were joined"
         if self._timeline.repaired:
             yield f"{self.path}: {self._timeline.repaired} timestamps were out of order"
 

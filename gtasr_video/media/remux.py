@@ -21,8 +21,18 @@ from gtasr_video.media import labels, tags
 from gtasr_video.media.audio import Reencoder
 from gtasr_video.media.codecs import ALIASES, ANIMATIONS, Container
 from gtasr_video.media.holding import Way, cover_file, described, entry_of, refuse, way_into
+from gtasr_video.media.joints import Followers
 from gtasr_video.media.packet_times import Rising
-from gtasr_video.media.source import Packet, codec_name, is_cover, open_input, packets_of, seconds
+from gtasr_video.media.source import (
+    Packet,
+    codec_name,
+    counts_time,
+    is_cover,
+    may_be_joined,
+    open_input,
+    packets_of,
+    seconds,
+)
 from gtasr_video.media.subtitles import TextConverter
 from gtasr_video.media.timecode import shifted
 
@@ -34,9 +44,8 @@ _ACTIONS: Final = {"copy": "copied", "attachment": "copied", "rewritten": "rewri
 class _Carried:
     """A source stream on its way into the output; `shift` ticks are taken off its times."""
 
-    source: Stream
     target: Stream
-    kind: str  # kept here, as `source` must not be asked once its container is closed
+    kind: str
     shift: int
     rising: Rising
     converter: Reencoder | TextConverter | None = None
@@ -76,6 +85,7 @@ class SideStreams:
         self._lost_tags: list[str] = []
         self._absent: list[int] = []
         self._covers: list[Packet] = []
+        self._followers = Followers(picture)
         self._packets: Iterator[Packet] = iter(())
         self._held: Packet | None = None
 
@@ -144,7 +154,7 @@ class SideStreams:
             target = self._output.add_stream_from_template(stream, opaque=True)
             if is_cover(stream):
                 self._covers.append(_cover_packet(_first_packet(self.path, stream.index), target))
-            return _Carried(stream, target, stream.type, shift, Rising(target, self._output))
+            return _Carried(target, stream.type, shift, Rising(target, self._output))
         if way.kind == "attachment":
             self._output.add_attachment(*cover_file(stream, _first_packet(self.path, stream.index)))
         converter: Reencoder | TextConverter
@@ -154,8 +164,7 @@ class SideStreams:
             converter = TextConverter(stream, self._output, self._form.text)
         else:
             return None
-        rising = Rising(converter.stream, self._output)
-        return _Carried(stream, converter.stream, stream.type, shift, rising, converter)
+        return _Carried(converter.stream, stream.type, shift, Rising(converter.stream, self._output), converter)
 
     def _note(self, stream: Stream, way: Way) -> None:
         entry = {**entry_of(stream), "action": _ACTIONS.get(way.kind, "converted")}
@@ -179,15 +188,17 @@ class SideStreams:
                 metadata[key] = shifted(metadata[key], round((self._origin - begin) * rate), rate)
 
     def _start_reading(self) -> None:
+        """Read what is carried, beside the picture's packets where they have to tell whether the clock starts again."""
+        wanted = {*self._carried, *([] if counts_time(self._container) else [self._picture])}
         for stream in self._container.streams:
-            wanted = stream.index in self._carried
-            stream.discard = Discard.default if wanted else Discard.all
-        if self._origin is not None and self._origin > _RUN_UP_SECONDS:
-            position = (self._origin - _RUN_UP_SECONDS) * av.time_base
+            stream.discard = Discard.default if stream.index in wanted else Discard.all
+        begin = (self._origin or Fraction(0)) - _RUN_UP_SECONDS
+        if begin > 0 and not may_be_joined(self._container):
             with contextlib.suppress(av.FFmpegError):  # a file that cannot be searched is read from the start
-                self._container.seek(int(position))
+                self._container.seek(int(begin * av.time_base))
         if self._carried:
-            self._packets = packets_of(self._container, [c.source for c in self._carried.values()])
+            streams = [stream for stream in self._container.streams if stream.index in wanted]
+            self._packets = self._followers.moved(packets_of(self._container, streams))
 
     def copy_until(self, time: Fraction | None) -> None:
         """Copy every packet whose output time in seconds is before `time`; None copies all that are left."""
@@ -203,12 +214,9 @@ class SideStreams:
 
     def _next(self) -> Packet | None:
         """Return the next packet of a carried stream, with its times in the output's clock."""
-        try:
-            for packet in self._packets:
-                if self._place(packet, self._carried[packet.stream_index]):
-                    return packet
-        except av.FFmpegError:  # the picture's reader has reported where the file is damaged
-            pass
+        for packet in self._packets:
+            if self._place(packet, self._carried[packet.stream_index]):
+                return packet
         return None
 
     def _place(self, packet: Packet, carried: _Carried) -> bool:
@@ -304,6 +312,11 @@ class SideStreams:
                 yield f"video stream {index} was copied as it is; --video-stream {index} enlarges that one"
             if carried.rising.repaired:
                 yield f"sound or other stream {index}: {carried.rising.repaired} timestamps were out of order"
+            if strays := self._followers.strays[index]:
+                yield (
+                    f"sound or other stream {index}: its clock starts again {strays} times where the picture's does "
+                    "not; it goes on where it was and may be out of step"
+                )
 
     def close(self) -> None:
         """Close the source."""

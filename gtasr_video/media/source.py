@@ -32,6 +32,8 @@ _VIDEO_FORMATS: Final = (
 _SOUND_FORMATS: Final = "wav,w64,mp3,aac,flac,aiff,au,ac3,eac3,dts,dtshd,truehd,ape,wv,tta,caf,amr,oma,mpc,mpc8,opus"
 Packet: TypeAlias = "av.Packet[Any]"
 _GENERATE_PTS: Final = 0x0001  # AVFMT_FLAG_GENPTS
+_CLOCK_MAY_JUMP: Final = 0x0200  # AVFMT_TS_DISCONT
+_COUNTING: Final = {"mov", "avi", "mxf"}
 # Largest picture that is decoded; a header that claims more is a mistake or an attack.
 MAX_PIXELS: Final = 16384 * 16384
 _MOST_BOXES: Final = 10_000  # fragmented recordings have two a second
@@ -153,6 +155,16 @@ def _mp4_boxes(path: Path) -> list[str]:
 def file_url(path: Path) -> str:
     """Return `path` so that FFmpeg takes it for a file whatever it contains (colons, a leading dash)."""
     return f"file:{os.path.abspath(path)}"  # noqa: PTH100 - resolving links is not wanted
+
+
+def counts_time(container: InputContainer) -> bool:
+    """Return whether times follow from how long packets last, or how many there are: they cannot go back."""
+    return not _COUNTING.isdisjoint(container.format.name.split(","))
+
+
+def may_be_joined(container: InputContainer) -> bool:
+    """Return whether such files are often joined byte for byte, as MPEG-TS is: searching them by time may mislead."""
+    return bool(container.format.flags & _CLOCK_MAY_JUMP)
 
 
 def choose_video(container: InputContainer, path: Path, wanted: int | None = None) -> VideoStream:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from fractions import Fraction
 
 # A step back by more than this is a new beginning (a joined recording), less is a mistake in the file.
-_RESTART_SECONDS = 1
-_FARTHEST = 2**60
+RESTART_SECONDS = 1
+FARTHEST = 2**60
 
 
 class Timeline:
@@ -52,7 +52,7 @@ class Timeline:
         if raw is None:
             return self._advance(self._last + self._step), False
         ticks = raw + self._offset
-        if (self._last - ticks) * self.time_base > _RESTART_SECONDS:
+        if (self._last - ticks) * self.time_base > RESTART_SECONDS:
             self.restarts += 1
             self._offset += self._last + self._step - ticks
             return self._advance(self._last + self._step), True
@@ -85,4 +85,4 @@ class Timeline:
 
 def _believable(stamp: int | None) -> int | None:
     """Return `stamp`, or None for what only a damaged file says: sums of such times fit no packet."""
-    return None if stamp is None or abs(stamp) > _FARTHEST else stamp
+    return None if stamp is None or abs(stamp) > FARTHEST else stamp

@@ -20,6 +20,7 @@ from gtasr_video.media import Encoding, Reader
 from gtasr_video.media.hardware import Nvdec, Watch, device_planes
 from gtasr_video.media.source import Packet, open_input
 from tests import fakes
+from tests.clips import join, make_clip
 
 
 class Standing:
@@ -98,6 +99,16 @@ def test_a_lost_frame_is_brought_by_software(reordered: Path, how: str, wrong: t
     found, reader = frames(reordered, Standing(wrong, how))
     assert_same(found, frames(reordered)[0])
     assert reader.facts()["hardware_given_up"] == 1 and not reader.facts()["hardware"]
+
+
+@pytest.mark.parametrize("suffix", [".ts", ".mkv"])
+def test_a_frame_lost_behind_the_place_where_the_clock_starts_again(suffix: str, tmp_path: Path) -> None:
+    parts = [make_clip(tmp_path / f"{n}{suffix}", frames=40, first_number=40 * n) for n in range(2)]
+    source = join(parts, tmp_path / f"both{suffix}")
+    found, reader = frames(source, Standing((60,)))
+    assert_same(found, frames(source)[0])
+    assert len(found) == 80 and [frame.cut for frame in found].count(True) == 2
+    assert reader.facts()["clock_restarts"] == reader.facts()["hardware_given_up"] == 1
 
 
 def test_seeking_and_starting_again_go_through_the_door_too(reordered: Path) -> None:

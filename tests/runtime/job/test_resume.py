@@ -23,9 +23,9 @@ from gtasr_video.models.facts import VideoModel
 from gtasr_video.runtime import job as jobs
 from gtasr_video.runtime.job import NOTICE, memory, records
 from gtasr_video.runtime.job import journal as journals
-from tests.clips import join, see_through
+from tests.clips import join, see_through, sound_of
 from tests.models.networks import tiny
-from tests.runtime.job.jobs import Echo, Ended, do, ends_at, film, folder_of
+from tests.runtime.job.jobs import Echo, Ended, do, ends_at, film, folder_of, pictures
 
 
 def network() -> VideoModel:
@@ -91,17 +91,25 @@ def test_whatever_the_source(name: str, window: dict[str, Any], tmp_path: Path) 
     assert resumed.read_bytes() == whole.read_bytes()
 
 
-def test_a_clock_that_starts_again_is_read_from_the_beginning(tmp_path: Path) -> None:
-    halves = [film(tmp_path / f"{n}.ts", 45, first_number=45 * n, sound=()) for n in range(2)]
+@pytest.mark.parametrize("number", [40, 80, None], ids=["before the joint", "behind it", "when all is made"])
+def test_a_clock_that_starts_again(number: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    halves = [film(tmp_path / f"{n}.ts", 45, first_number=45 * n) for n in range(2)]
     source = join(halves, tmp_path / "in.ts")
-    whole, resumed = tmp_path / "whole.mkv", tmp_path / "resumed.mkv"
+    whole, resumed = tmp_path / "whole.mp4", tmp_path / "resumed.mp4"
     do(source, whole)
-    with pytest.raises(Ended):
-        do(source, resumed, before_step=ends_at(80))
+    with monkeypatch.context() as patch, pytest.raises(Ended):
+        if number is None:
+            patch.setattr("gtasr_video.runtime.job.join", ends)
+        do(source, resumed, before_step=None if number is None else ends_at(number))
     report = do(source, resumed)
-    assert report.frames_resumed > 48
-    assert report.input["clock_restarts"] == 1
+    assert report.frames_resumed > (10 if number == 40 else 48)
+    assert report.input["clock_restarts"] == (0 if number is None else 1)
     assert resumed.read_bytes() == whole.read_bytes()
+    assert abs(sound_of(whole)[0][-1][0] - pictures(whole)[-1][0]) < Fraction(1, 10)
+
+
+def ends(*_: Any) -> None:
+    raise Ended
 
 
 def test_ended_again_and_again(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from gtasr_video.media import Reader
 from gtasr_video.runtime.job import workers
 from gtasr_video.runtime.job.source import Cutting, Part, PartReader
 from gtasr_video.runtime.job.workers import WARM_UP, split
-from tests.clips import Sound, frame_number, join, make_clip
+from tests.clips import Sound, frame_number, join, make_clip, sound_of
 from tests.runtime.job.jobs import film, folder_of, pictures
 
 ROOT = Path(__file__).parents[3]
@@ -118,6 +118,22 @@ def test_a_network_that_remembers_differs_only_where_it_warms_up(tmp_path: Path)
 
 
 @pytest.mark.usefixtures("short_parts")
+def test_recordings_that_were_joined_are_made_whole(tmp_path: Path) -> None:
+    """Their times overlap: what is sought by time alone may be found in either."""
+    halves = [
+        film(tmp_path / f"{n}.ts", pts=[3600 * t for t in range(90)], first_number=90 * n, sound=[Sound()])
+        for n in range(2)
+    ]
+    source, one, two = join(halves, tmp_path / "in.ts"), tmp_path / "one.mkv", tmp_path / "two.mkv"
+    gtasr_video.upscale(source, one, model="bicubic", **OPTIONS)
+    report = gtasr_video.upscale(source, two, model="bicubic", workers=2, **OPTIONS)
+    assert report.device == "cpu x2" and report.frames_out == 180
+    assert pictures(one) == pictures(two)
+    assert sound_of(one) == sound_of(two)
+    assert len(sound_of(two)[0]) > 2 * 160 and sound_of(two)[0][-1][0] > Fraction(71, 10)
+
+
+@pytest.mark.usefixtures("short_parts")
 def test_workers_go_on_where_they_were_killed(tmp_path: Path) -> None:
     source = film(tmp_path / "in.mp4", **LONG, size=(160, 128), sound=())
     one, out = tmp_path / "one.mkv", tmp_path / "out.mkv"
@@ -146,10 +162,9 @@ def test_workers_go_on_where_they_were_killed(tmp_path: Path) -> None:
 def test_what_goes_wrong_in_a_worker_is_said_as_if_it_were_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    halves = [
-        film(tmp_path / f"{n}.ts", pts=[3600 * t for t in range(60)], first_number=60 * n, sound=()) for n in (0, 1)
-    ]
-    source = join(halves, tmp_path / "in.ts")
+    late = [[3600 * (t + 55 * n) for t in range(60)] for n in (0, 1)]
+    halves = [film(tmp_path / f"{n}.ts", pts=pts, first_number=60 * n, sound=()) for n, pts in enumerate(late)]
+    source = join(halves, tmp_path / "in.ts")  # which overlap a little
     with pytest.raises(InputError, match=r"times that must be repaired.*--workers 1 --restart"):
         gtasr_video.upscale(source, tmp_path / "out.mp4", model="bicubic", workers=2, **{**OPTIONS, "codec": "h264"})
     with pytest.raises(UsageError, match="by its name or file"):
