@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +17,8 @@ from gtasr_video.media.source import Packet, open_input, packets_of
 
 # No codec here shows a picture more than this many places before or after it is decoded.
 _REORDERING: Final = 64
+# Sound that ends further than this from where it belongs was put somewhere else on its way.
+_FAR_S: Final = 1
 # Sound packets that a player is told to skip, at either end, may not come out of the demuxer.
 _SKIPPED: Final = 3
 
@@ -74,6 +76,7 @@ class Expected:
     picture    index of the picture's stream
     sound      packets by index of each sound stream
     subtitles  how many subtitle streams there are
+    sound_ends   seconds at which sound streams should end, by index
     shifts     whether the container may move all times by one amount (MPEG-TS wraps)
     """
 
@@ -81,17 +84,18 @@ class Expected:
     picture: int
     sound: dict[int, int]
     subtitles: int
+    sound_ends: dict[int, Fraction] = field(default_factory=dict)
     shifts: bool = False
 
 
 def audit_file(path: Path, expected: Expected) -> Audit:
     """Compare the finished file `path` with what went into it, by its packets; nothing is decoded."""
-    audit, counts = Audit(), Counter[int]()
+    audit, counts, ends = Audit(), Counter[int](), dict[int, Fraction]()
     with open_input(path) as container:
         picture = container.streams[expected.picture]
         unit = picture.time_base or Fraction(1, av.time_base)
         match = TimesMatch(unit if expected.shifts else unit / 2)
-        stamps = _in_order(_stamps(packets_of(container, list(container.streams)), expected.picture, counts))
+        stamps = _in_order(_stamps(packets_of(container, list(container.streams)), expected.picture, counts, ends))
         found = (stamp * unit for stamp in stamps)
         for _ in match.pairs(*_aligned(expected.shown, found, expected.shifts)):
             pass
@@ -105,14 +109,23 @@ def audit_file(path: Path, expected: Expected) -> Audit:
     for index, sent in expected.sound.items():
         if counts[index] < sent - 2 * _SKIPPED:
             audit.faults.append(f"sound stream {index} has {counts[index]} packets instead of {sent}")
+    audit.faults += _out_of_place(ends, {} if expected.shifts else expected.sound_ends)
     audit.facts = {"frames": match.both, "sound_packets": sum(counts[index] for index in expected.sound)}
     return audit
 
 
-def _stamps(packets: Iterable[Packet], picture: int, counts: Counter[int]) -> Iterator[int]:
-    """Yield the pts of the picture's packets as they lie in the file, counting all packets by stream."""
+def _out_of_place(found: dict[int, Fraction], wanted: dict[int, Fraction]) -> Iterator[str]:
+    for index, end in wanted.items():
+        if index in found and abs(found[index] - end) > _FAR_S:
+            yield f"sound stream {index} ends at {float(found[index]):.3f} s instead of {float(end):.3f} s"
+
+
+def _stamps(packets: Iterable[Packet], picture: int, counts: Counter[int], ends: dict[int, Fraction]) -> Iterator[int]:
+    """Yield the pts of the picture's packets as they lie in the file; count all packets by stream, note their ends."""
     for packet in packets:
         counts[packet.stream_index] += 1
+        if packet.pts is not None:
+            ends[packet.stream_index] = (packet.pts + (packet.duration or 0)) * packet.time_base
         if packet.stream_index == picture and packet.pts is not None:
             yield packet.pts
 

@@ -74,10 +74,11 @@ class Rising:
     the same time in a track that counts 1/48000 s, which most muxers refuse.
 
     repaired   how many packets did not have the time they came with
+    late       seconds by which the last one comes after that
     """
 
     def __init__(self, target: Stream, output: OutputContainer) -> None:
-        self.repaired = 0
+        self.repaired, self.late = 0, Fraction(0)
         self._target = target  # whose time base is final once the header is written
         self._takes_equal = bool(output.format.flags & _TAKES_EQUAL)
         self._last: int | None = None
@@ -85,10 +86,12 @@ class Rising:
     def settle(self, packet: Packet) -> None:
         """Set the times of `packet`, which has both."""
         pts, dts = packet.pts or 0, packet.dts or 0
+        self.late = Fraction(0)
         if self._last is not None:
             step = max(1, math.ceil((self._target.time_base or Fraction(0)) / packet.time_base))
             if dts < self._last + (1 if self._takes_equal else step):
                 self.repaired += 1
                 dts = self._last + step
                 packet.dts, packet.pts = dts, max(pts, dts)
+                self.late = (packet.pts - pts) * packet.time_base
         self._last = dts

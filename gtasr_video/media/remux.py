@@ -51,6 +51,7 @@ class _Carried:
     converter: Reencoder | TextConverter | None = None
     next_dts: int = 0
     sent: int = 0
+    end: Fraction | None = None  # output seconds at which what was sent should end
 
 
 class SideStreams:
@@ -255,6 +256,7 @@ class SideStreams:
 
     def _copy(self, packet: Packet) -> None:
         carried = self._carried[packet.stream_index]
+        carried.end = ((packet.pts or 0) + (packet.duration or 0)) * packet.time_base - carried.rising.late
         if carried.converter is not None:
             self._send(carried, list(carried.converter.convert(packet)))
             return
@@ -290,6 +292,10 @@ class SideStreams:
         """Return how many packets went to each stream of `kind` (audio, subtitle), by its index in the file."""
         targets = {c.target.index: c.sent for c in self._carried.values() if c.kind == kind}
         return {self.place(index): sent for index, sent in targets.items() if index not in self._absent}
+
+    def sound_ends(self) -> dict[int, Fraction]:
+        """Return at which second each sound stream should end, by its index in the file."""
+        return {self.place(c.target.index): c.end for c in self._carried.values() if c.kind == "audio" and c.end}
 
     def facts(self) -> list[dict[str, Any]]:
         """Return one entry a stream: index, type, codec, language, action, reason where there is one.

@@ -13,6 +13,7 @@ from typing import Any, Final
 from gtasr_video.audit import Audit
 from gtasr_video.media import labels
 from gtasr_video.media.audit import TimesMatch
+from gtasr_video.media.joints import Followers
 from gtasr_video.media.probing import probe
 from gtasr_video.media.reader import Reader
 from gtasr_video.media.source import open_input, packets_of
@@ -129,17 +130,18 @@ def _compare_sound(audit: Audit, source: Path, output: Path) -> None:
 
 def _spans(path: Path) -> list[tuple[Fraction, Fraction]]:
     """Return the seconds at which each sound track begins and ends, after the beginning of the picture."""
+    with Reader(path) as reader:
+        zero, picture = reader.first_time, reader.stream_index
     with open_input(path) as container:
         tracks = list(container.streams.audio)
         spans: dict[int, list[Fraction]] = {track.index: [] for track in tracks}
-        for packet in packets_of(container, tracks) if tracks else ():
+        packets = packets_of(container, [container.streams[picture], *tracks]) if tracks else ()
+        for packet in Followers(picture).moved(packets):
             if packet.pts is not None:
                 begin = packet.pts * packet.time_base
                 end = begin + (packet.duration or 0) * packet.time_base
                 known = spans[packet.stream_index]
                 spans[packet.stream_index] = [min([begin, *known[:1]]), max([end, *known[1:]])]
-    with Reader(path) as reader:
-        zero = reader.first_time
     return [(span[0] - zero, span[1] - zero) for span in spans.values() if span]
 
 

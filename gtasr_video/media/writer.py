@@ -176,6 +176,10 @@ class Writer(WriterBlock):
         """Return how many packets went to each stream of `kind` (audio, subtitle), by its index in the file."""
         return {} if self._side is None else self._side.sent(kind)
 
+    def sound_ends(self) -> dict[int, Fraction]:
+        """Return at which second each sound stream should end, by its index in the file."""
+        return {} if self._side is None else self._side.sound_ends()
+
     @property
     def header(self) -> str:
         """SHA-256 of what this writer's encoder wants at the head of the file."""

@@ -19,7 +19,7 @@ from gtasr_video.media.audit import Expected, audit_file
 from gtasr_video.media.writer import Writer as JoinedBy
 from gtasr_video.runtime.report import Report
 from tests import fakes
-from tests.clips import Picture, Sound, make_clip, phone_times
+from tests.clips import Picture, Sound, join, make_clip, phone_times, times
 from tests.conftest import Outcome
 from tests.media.test_writer import copy, in_layout
 
@@ -166,15 +166,30 @@ def test_sound_that_got_lost(source: Path) -> None:
     assert any("sound stream 2 has" in fault for fault in faults)
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_a_track_of_which_nothing_comes_is_not_missed(tmp_path: Path, suffix: str) -> None:
-    """MP4 has no place for it: the tracks behind it move up."""
-    sound = [Sound("mp3", "fra", start=Fraction(2)), Sound("aac", "deu")]
-    source = make_clip(tmp_path / "in.mkv", frames=75, sound=sound, sound_first=True)
-    out = tmp_path / f"out{suffix}"
-    report = gtasr_video.upscale(source, out, model="bicubic", scale=2, preset="ultrafast", duration=1)
-    assert report.audit["passed"] and report.audit["frames"] == 25
-    assert report.audit["sound_packets"] > 40
-    left_out = [stream["index"] for stream in report.output["streams"] if stream["action"] == "left out"]
-    assert left_out == ([0] if suffix == ".mp4" else [])
-    assert bool(left_out) == any(line.startswith("audio stream 0 was left") for line in report.output["warnings"])
+def test_sound_that_ends_elsewhere(source: Path) -> None:
+    shown = [Fraction(t, 90000) for t in phone_times(30)]
+    for end, fault in ((shown[-1], False), (shown[-1] + 2, True), (shown[-1] - 2, True)):
+        expected = Expected(shown=iter(shown), picture=0, sound={1: 40, 2: 40}, subtitles=0, sound_ends={2: end})
+        assert any("sound stream 2 ends at" in line for line in audit_file(source, expected).faults) == fault
+
+
+def test_recordings_that_were_joined_are_compared_as_they_are_played(tmp_path: Path) -> None:
+    halves = [make_clip(tmp_path / f"{n}.ts", frames=50, first_number=50 * n, sound=[Sound()]) for n in range(2)]
+    source, out = join(halves, tmp_path / "in.ts"), tmp_path / "out.mkv"
+    report = gtasr_video.upscale(source, out, model="bicubic", scale=2, preset="ultrafast")
+    assert report.audit["passed"]
+    assert gtasr_video.verify(source, out).faults == []
+
+
+def test_sound_that_has_no_place_left_fails_the_audit(tmp_path: Path) -> None:
+    """A little of it is stamped half a minute ahead, behind which all that follows would have to lie."""
+
+    def part(name: str, begin: int, frames: int) -> Path:
+        pts = [t + 12800 * begin for t in times(frames)]
+        sound = [Sound(start=Fraction(begin))]
+        return make_clip(tmp_path / name, pts=pts, sound=sound, sound_seconds=2 if frames else 0.1, sound_first=True)
+
+    source = join([part("1.ts", 0, 50), part("2.ts", 30, 0), part("3.ts", 2, 50)], tmp_path / "in.ts")
+    with pytest.raises(AuditError, match=r"sound stream 0 ends at 30\.\d+ s instead of 4"):
+        gtasr_video.upscale(source, tmp_path / "out.mp4", model="bicubic", scale=2)
+    assert not (tmp_path / "out.mp4").exists()

@@ -216,6 +216,7 @@ class _Run:
                 picture=writer.stream_index,
                 sound=writer.sent("audio"),
                 subtitles=len(writer.sent("subtitle")),
+                sound_ends=writer.sound_ends(),
                 shifts=writer.facts()["container"] == "mpegts",
             ),
         )
