@@ -60,15 +60,19 @@ class _Run(NamedTuple):
         return self.streaming() and self.stream.sound != "none"
 
     def connecting(self) -> bool:
-        return any("://" in name for name in (self.source, self.output, *self.stream.also))
+        from gtasr_video.runtime.streaming import is_address
+
+        return any(map(is_address, (self.source, self.output, *self.stream.also)))
 
     def address_in(self) -> bool:
-        return "://" in self.source
+        from gtasr_video.runtime.streaming import is_address
+
+        return is_address(self.source)
 
     def sending(self) -> bool:
-        from gtasr_video.media.streams.receivers import is_list
+        from gtasr_video.runtime.streaming import is_sent
 
-        return "://" in self.output or is_list(self.output)
+        return is_sent(self.output)
 
 
 # What each option is for, in words, and whether a run is that.

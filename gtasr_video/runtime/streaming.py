@@ -44,12 +44,17 @@ AS_USUAL = LiveConfig()
 
 def is_stream(name: str) -> bool:
     """Return whether `name` is a pipe or an address rather than a file."""
-    return name == STANDARD or is_address(name) or is_list(name)
+    return name == STANDARD or is_sent(name)
 
 
 def is_address(name: str) -> bool:
     """Return whether `name` is an address of the network."""
     return "://" in name
+
+
+def is_sent(name: str) -> bool:
+    """Return whether the output `name` is an address or a list: one of several receivers that there may be."""
+    return is_address(name) or is_list(name)
 
 
 def check_streams(source: str, output: str, also: Sequence[str] = ()) -> None:
@@ -59,7 +64,7 @@ def check_streams(source: str, output: str, also: Sequence[str] = ()) -> None:
     for name in filter(is_address, (output, *also)):
         if Address(name).scheme.muxer is None:
             raise UsageError(f"nothing can be sent to {Address(name).name}:// addresses")
-    if also and not (is_address(output) or is_list(output)):
+    if also and not is_sent(output):
         raise UsageError("only an address, or an .m3u8 or .mpd list, can have others beside it; make that the output")
     if is_stream(source) and not is_stream(output) and (output.endswith("/") or Path(output).is_dir()):
         raise UsageError(f"{output} is a folder; name the file that the stream becomes: {Path(output) / 'stream.mkv'}")
@@ -185,7 +190,7 @@ def open_source(name: str, config: StreamConfig, video_stream: int | None = None
 
 def open_outlet(name: str, config: StreamConfig, like: str, *, overwrite: bool) -> Outlet:
     """Return where the output `name` goes; `like` is the input's format. Raises UsageError or OutputError."""
-    if is_address(name) or is_list(name):
+    if is_sent(name):
         patience = config.give_up if config.on_end == "stop" else None
         names = (name, *config.also)
         receivers = [

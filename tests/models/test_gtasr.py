@@ -7,7 +7,7 @@ import torch
 
 from gtasr_video.models import BUDGETS, TIERS, VideoModel, tier_facts
 from gtasr_video.models.facts import State
-from gtasr_video.models.gtasr import Architecture
+from gtasr_video.models.gtasr import Architecture, GTASRVideo
 from gtasr_video.models.temporal import FADING
 from gtasr_video.ops.edges import luma
 from gtasr_video.ops.resize import enlarge
@@ -72,7 +72,6 @@ def test_folding_changes_nothing_but_the_cost(noise_scale: float, steps: int) ->
 
 
 def test_a_newborn_network_is_bicubic() -> None:
-    from gtasr_video.models.gtasr import GTASRVideo
     from gtasr_video.ops.resize import enlarge
 
     x = scene(1)[:, 0]
@@ -191,15 +190,21 @@ def test_what_is_recalled_is_the_last_picture_where_it_has_gone(folded: bool, sc
     assert gap < 0.4 * luma(y - enlarge(picture, scale))[inner].abs().mean()
 
 
+def holding_all() -> GTASRVideo:
+    """A network that holds of memory all that is trusted."""
+    model = tiny()
+    hold = model.adapter.hold
+    assert hold.bias is not None
+    with torch.no_grad():
+        hold.weight.zero_()
+        hold.bias.fill_(50.0)
+    return model
+
+
 @torch.inference_mode()
 @pytest.mark.parametrize("folded", [False, True])
 def test_memory_is_held_as_far_as_it_is_trusted_and_in_grey(folded: bool) -> None:
-    model = tiny()
-    adapter = model.adapter
-    assert adapter.hold.bias is not None
-    adapter.hold.weight.zero_()
-    adapter.hold.bias.fill_(50.0)  # all that is trusted is held
-    model = model.fold() if folded else model
+    model = holding_all().fold() if folded else holding_all()
     first = scene(1, seed=1)[:, 0]
     _, state = model.step(first, model.initial(1, 24, 32))
     now = (first + 0.02 * torch.randn(first.shape, generator=torch.Generator().manual_seed(0))).clamp(-1, 1)
@@ -221,12 +226,8 @@ def test_memory_is_held_as_far_as_it_is_trusted_and_in_grey(folded: bool) -> Non
 @torch.inference_mode()
 @pytest.mark.parametrize("tau", [0.0, 0.05, 0.2, 0.6])
 def test_what_the_path_already_holds_is_not_added_again_from_memory(tau: float) -> None:
-    model = tiny()
-    adapter = model.adapter
-    assert adapter.hold.bias is not None
-    adapter.hold.weight.zero_()
-    adapter.hold.bias.fill_(50.0)  # all that is trusted is held
-    for layer in (adapter.head, model.gates):  # and this frame itself says nothing
+    model = holding_all()
+    for layer in (model.adapter.head, model.gates):  # and this frame itself says nothing
         for parameter in layer.parameters():
             parameter.zero_()
     first = scene(1, seed=1)[:, 0]
