@@ -26,7 +26,7 @@ _NAMES: Final = (
     "3g2 3gp asf avi divx dv f4v flv ivf m2ts m2v m4v mkv mov mp4 mpeg mpg mts mxf nut obu ogv rm rmvb ts vob webm wmv"
 )
 _VIDEOS: Final = frozenset(f".{name}" for name in _NAMES.split())
-_UNFINISHED: Final = re.compile(r"\.(part(-\d+)?|suspect)$")
+_UNFINISHED: Final = re.compile(r"\.(part|suspect)(-\d+)?$")
 # A file that has not changed for so long is no longer being written.
 _SETTLED_S: Final = 5.0
 _LOOK_AGAIN_S: Final = 2.0

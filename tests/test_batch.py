@@ -129,7 +129,7 @@ def test_the_output_may_lie_in_the_input(videos: Path) -> None:
     out = videos / "large"
     out.mkdir()
     fakes.clip(out / "one.mp4", 1)
-    for name in ("half.part.mp4", "half.part-1.mp4"):
+    for name in ("half.part.mp4", "half.part-1.mp4", "odd.suspect-1.mp4"):
         (videos / name).touch()
     fakes.clip(videos / "odd.suspect.mp4", 1)
     assert sorted(item.source.name for item in find_items([videos], out)) == ["one.mp4", "two.mkv"]

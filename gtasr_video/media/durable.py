@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import logging
 import os
 import shutil
@@ -88,6 +89,13 @@ def _write_whole(path: Path, data: bytes) -> None:
             part.unlink()
         raise
     sync_folder(path.parent)
+
+
+def free_name(path: Path, word: str) -> Path:
+    """Return the first of ``NAME.word.EXT``, ``NAME.word-1.EXT``, ``NAME.word-2.EXT`` and so on that nothing has."""
+    counted = (f"{word}-{n}" for n in itertools.count(1))
+    names = (path.with_name(f"{path.stem}.{ending}{path.suffix}") for ending in itertools.chain([word], counted))
+    return next(name for name in names if not os.path.lexists(name))
 
 
 def sync_folder(folder: Path) -> None:

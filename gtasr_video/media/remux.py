@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +18,7 @@ from av.stream import Discard, Stream
 
 from gtasr_video.media import labels, tags
 from gtasr_video.media.audio import Reencoder
+from gtasr_video.media.carried import Carried, Part
 from gtasr_video.media.codecs import ALIASES, ANIMATIONS, Container
 from gtasr_video.media.holding import Way, cover_file, described, entry_of, refuse, way_into
 from gtasr_video.media.joints import Followers
@@ -40,27 +40,11 @@ _RUN_UP_SECONDS: Final = 10
 _ACTIONS: Final = {"copy": "copied", "attachment": "copied", "rewritten": "rewritten", "none": "left out"}
 
 
-@dataclass(slots=True)
-class _Carried:
-    """A source stream on its way into the output; `shift` ticks are taken off its times."""
-
-    target: Stream
-    kind: str
-    shift: int
-    rising: Rising
-    converter: Reencoder | TextConverter | None = None
-    next_dts: int = 0
-    sent: int = 0
-    end: Fraction | None = None  # output seconds at which what was sent should end
-
-
 class SideStreams:
     """The streams of `path` other than the picture's, copied into an output.
 
     picture   index of the stream that is not copied because it is what the frames come from
-    origin    file time in seconds that becomes 0 in the output, and before which nothing is copied; None copies
-              from the beginning with unchanged times
-    length    seconds after `origin` that chapters and subtitles are cut to, None for all
+    part      what of the source is kept
     drop_unsupported   leave out what the output cannot hold, instead of refusing
     """
 
@@ -68,8 +52,7 @@ class SideStreams:
         self,
         path: Path,
         picture: int,
-        origin: Fraction | None,
-        length: Fraction | None,
+        part: Part,
         *,
         drop_unsupported: bool = False,
     ) -> None:
@@ -78,9 +61,9 @@ class SideStreams:
         self._descriptions = tags.describe(self._container)
         self._chapters = list(self._container.chapters())
         self._tags = labels.lasting(self._container.metadata)
-        self._picture, self._origin, self._length = picture, origin, length
+        self._picture, self._part = picture, part
         self._drop = drop_unsupported
-        self._carried: dict[int, _Carried] = {}
+        self._carried: dict[int, Carried] = {}
         self._report: list[dict[str, Any]] = []
         self._unsupported: list[Stream] = []
         self._lost_tags: list[str] = []
@@ -127,7 +110,7 @@ class SideStreams:
         self._move_timecode(output.metadata)
         if not self.needs_free_tags(form):
             self._lost_tags = self._without_place(form)
-        output.set_chapters(labels.chapters_between(self._chapters, self._origin, self._length))
+        output.set_chapters(labels.chapters_between(self._chapters, self._part.origin, self._part.length))
         self._start_reading()
 
     def _add(self, stream: Stream) -> None:
@@ -148,14 +131,15 @@ class SideStreams:
     def _way(self, stream: Stream) -> Way:
         return way_into(self._form, stream, self._descriptions.get(stream.index, ""), chapters=bool(self._chapters))
 
-    def _carry(self, stream: Any, way: Way) -> _Carried | None:
+    def _carry(self, stream: Any, way: Way) -> Carried | None:
         """Add what becomes of `stream` to the output; None where nothing has to be copied later."""
-        shift = round(self._origin / stream.time_base) if self._origin and stream.time_base else 0
+        origin = self._part.origin
+        shift = round(origin / stream.time_base) if origin and stream.time_base else 0
         if way.kind == "copy":
             target = self._output.add_stream_from_template(stream, opaque=True)
             if is_cover(stream):
                 self._covers.append(_cover_packet(_first_packet(self.path, stream.index), target))
-            return _Carried(target, stream.type, shift, Rising(target, self._output))
+            return Carried(target, stream.type, Rising(target, self._output), shift=shift)
         if way.kind == "attachment":
             self._output.add_attachment(*cover_file(stream, _first_packet(self.path, stream.index)))
         converter: Reencoder | TextConverter
@@ -165,7 +149,7 @@ class SideStreams:
             converter = TextConverter(stream, self._output, self._form.text)
         else:
             return None
-        return _Carried(converter.stream, stream.type, shift, Rising(converter.stream, self._output), converter)
+        return Carried(converter.stream, stream.type, Rising(converter.stream, self._output), converter, shift)
 
     def _note(self, stream: Stream, way: Way) -> None:
         entry = {**entry_of(stream), "action": _ACTIONS.get(way.kind, "converted")}
@@ -184,16 +168,16 @@ class SideStreams:
         picture: Any = self._container.streams[self._picture]
         rate = picture.average_rate or picture.guessed_rate
         for key in [key for key in metadata if key.lower() == "timecode"]:
-            if self._origin is not None and rate:
+            if self._part.origin is not None and rate:
                 begin = seconds(picture.start_time, picture.time_base) or Fraction(0)
-                metadata[key] = shifted(metadata[key], round((self._origin - begin) * rate), rate)
+                metadata[key] = shifted(metadata[key], round((self._part.origin - begin) * rate), rate)
 
     def _start_reading(self) -> None:
         """Read what is carried, beside the picture's packets where they have to tell whether the clock starts again."""
         wanted = {*self._carried, *([] if counts_time(self._container) else [self._picture])}
         for stream in self._container.streams:
             stream.discard = Discard.default if stream.index in wanted else Discard.all
-        begin = (self._origin or Fraction(0)) - _RUN_UP_SECONDS
+        begin = (self._part.origin or Fraction(0)) - _RUN_UP_SECONDS
         if begin > 0 and not may_be_joined(self._container):
             with contextlib.suppress(av.FFmpegError):  # a file that cannot be searched is read from the start
                 self._container.seek(int(begin * av.time_base))
@@ -211,68 +195,21 @@ class SideStreams:
             if time is not None and (packet.dts or 0) * packet.time_base >= time:
                 return
             self._held = None
-            self._copy(packet)
+            self._output.mux(self._carried[packet.stream_index].passed(packet))
 
     def _next(self) -> Packet | None:
         """Return the next packet of a carried stream, with its times in the output's clock."""
         for packet in self._packets:
-            if self._place(packet, self._carried[packet.stream_index]):
+            carried = self._carried[packet.stream_index]
+            if carried.place(packet, self._part, edit_lists=self._form.muxer in ("mp4", "mov")):
                 return packet
         return None
-
-    def _place(self, packet: Packet, carried: _Carried) -> bool:
-        """Set the output times of `packet`; return whether it belongs to the part that is kept.
-
-        A missing decoding time is the pts or follows the last.
-        """
-        if packet.dts is None:
-            packet.dts = packet.pts if packet.pts is not None else carried.next_dts
-        if packet.pts is None:
-            packet.pts = packet.dts
-        packet.pts, packet.dts = packet.pts - carried.shift, packet.dts - carried.shift
-        if carried.kind == "subtitle":
-            self._trim(packet)
-        if (
-            packet.is_discard
-            and self._form.muxer not in ("mp4", "mov")
-            and packet.pts + 2 * (packet.duration or 0) <= 0
-        ):
-            # Lies before an edit list's beginning, and only an edit list can say so; one packet is a coder's run-up.
-            return False
-        if self._origin is not None and packet.pts < 0:
-            return False
-        carried.rising.settle(packet)
-        carried.next_dts = packet.dts + max(1, packet.duration or 0) + carried.shift
-        return True
-
-    def _trim(self, packet: Packet) -> None:
-        """Let a subtitle that is on when the part begins begin with it, and end no later than the part."""
-        pts, end = packet.pts or 0, (packet.pts or 0) + (packet.duration or 0)
-        if self._origin is not None and pts < 0 < end:
-            pts = packet.pts = packet.dts = 0
-        if self._length is not None:
-            end = min(end, max(pts, int(self._length / packet.time_base)))
-        packet.duration = max(0, end - pts)
-
-    def _copy(self, packet: Packet) -> None:
-        carried = self._carried[packet.stream_index]
-        carried.end = ((packet.pts or 0) + (packet.duration or 0)) * packet.time_base - carried.rising.late
-        if carried.converter is not None:
-            self._send(carried, list(carried.converter.convert(packet)))
-            return
-        packet.stream = carried.target
-        self._send(carried, [packet])
-
-    def _send(self, carried: _Carried, packets: list[Packet]) -> None:
-        carried.sent += len(packets)
-        self._output.mux(packets)
 
     def finish(self, end: Fraction | None) -> None:
         """Copy what is left before `end` (output seconds; None: all) and drain what is encoded."""
         self.copy_until(end)
         for carried in self._carried.values():
-            if carried.converter is not None:
-                self._send(carried, list(carried.converter.convert(None)))
+            self._output.mux(carried.drained())
         if self._form.muxer in ("mp4", "mov"):
             self._leave_out_empty_tracks()
 

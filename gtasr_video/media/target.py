@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import itertools
 import logging
 import os
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Final
 
 from gtasr_video.errors import OutputError, UsageError
 from gtasr_video.media.codecs import CONTAINERS
-from gtasr_video.media.durable import NO_SPACE, sync_folder
+from gtasr_video.media.durable import NO_SPACE, free_name, sync_folder
 from gtasr_video.media.source import refuse_address
 
 log = logging.getLogger("gtasr_video")
@@ -107,8 +106,7 @@ class Target:
         return True
 
     def _move_aside(self) -> None:
-        names = (self.path.with_name(f"{self.part.stem}-{n}{self.path.suffix}") for n in itertools.count(1))
-        aside = next(name for name in names if not os.path.lexists(name))
+        aside = free_name(self.path, "part")
         self.part.rename(aside)
         log.warning("%s was left by a run that was killed, or is yours: it is now %s%s", self.part, aside, _hint(aside))
 
@@ -133,8 +131,8 @@ class Target:
         self._close()
 
     def set_aside(self) -> Path:
-        """Keep the file as ``NAME.suspect.EXT`` instead, and return that path. Raises OutputError."""
-        aside = self.path.with_name(f"{self.path.stem}.suspect{self.path.suffix}")
+        """Keep the file as ``NAME.suspect.EXT``, or the next free name, and return that. Raises OutputError."""
+        aside = free_name(self.path, "suspect")
         try:
             self.part.replace(aside)
         except OSError as error:

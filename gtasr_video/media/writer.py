@@ -20,6 +20,7 @@ from gtasr_video.errors import GTASRVideoError, OutputError, UsageError
 from gtasr_video.frames import Frame, VideoSpec
 from gtasr_video.media import tags
 from gtasr_video.media.blocks import WriterBlock
+from gtasr_video.media.carried import Part
 from gtasr_video.media.encoding import Encoding, Plan, plan
 from gtasr_video.media.hdr import encoder_options, no_base
 from gtasr_video.media.packet_times import PacketTimes
@@ -110,8 +111,7 @@ class Writer(WriterBlock):
             self._side = SideStreams(
                 source.path,
                 source.stream_index,
-                source.origin,
-                source.cut_length,
+                Part(source.origin, source.cut_length),
                 drop_unsupported=self._drop_unsupported,
             )
         container = av.open(

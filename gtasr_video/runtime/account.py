@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gtasr_video.audit import Audit, AuditError
 from gtasr_video.frames import Frame, VideoSpec
+from gtasr_video.media.durable import free_name
 from gtasr_video.ops.brightness import brightness, has_lost_its_picture
 from gtasr_video.runtime.report import Report
 
@@ -77,6 +78,6 @@ def settled(report: Report, file: Path | None = None) -> Report:
         return report
     kept = "what was written is to be doubted"
     if file is not None and file.is_file():
-        aside = file.replace(file.with_name(f"{file.stem}.suspect{file.suffix}"))
+        aside = file.rename(free_name(file, "suspect"))
         kept = f"the result is kept as {aside.name}"
     raise AuditError(f"{report.output.get('path')}: {'; '.join(report.audit['faults'][:3])}; {kept}")

@@ -128,7 +128,11 @@ def test_a_frame_that_turned_black_makes_the_output_suspect(source: Path, tmp_pa
     out = tmp_path / "out.mp4"
     with pytest.raises(AuditError, match=r"out\.mp4: the frame at 0\.\d+ s .* lost its picture; .* out\.suspect\.mp4"):
         gtasr_video.upscale(source, out, model=Blackens(2), device="cpu")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out.suspect.mp4"]
+    kept = (tmp_path / "out.suspect.mp4").read_bytes()
+    with pytest.raises(AuditError, match=r"out\.suspect-1\.mp4"):
+        gtasr_video.upscale(source, out, model=Blackens(2), device="cpu")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out.suspect-1.mp4", "out.suspect.mp4"]
+    assert (tmp_path / "out.suspect.mp4").read_bytes() == kept
 
 
 def test_a_black_frame_that_was_black_is_none(tmp_path: Path) -> None:

@@ -103,5 +103,7 @@ def test_every_output_is_accounted_for(tmp_path: Path, output: str, capfdbinary:
         gtasr_video.upscale(source, target, model=Glares(2), overwrite=True, **options)
     capfdbinary.readouterr()
     if output == "out.gif":
-        assert (tmp_path / "out.suspect.gif").exists()
+        with pytest.raises(AuditError, match=r"kept as out\.suspect-1\.gif"):
+            gtasr_video.upscale(source, target, model=Glares(2), overwrite=True, **options)
+        assert (tmp_path / "out.suspect.gif").exists() and (tmp_path / "out.suspect-1.gif").exists()
         assert not (tmp_path / "out.gif").exists()
