@@ -132,6 +132,19 @@ def test_a_configuration_by_name_a_setting_and_an_option(cli: Cli, small_clip: P
 
 
 @pytest.mark.parametrize("name", ["quality", "fast", "live"])
+@pytest.mark.parametrize("codec", ["h264", "h265", "av1", "vp9", "prores", "ffv1"])
+def test_shipped_configurations_go_with_every_codec(
+    name: str, codec: str, cli: Cli, small_clip: Path, tmp_path: Path
+) -> None:
+    out, report = tmp_path / "out.mkv", tmp_path / "report.json"
+    done = cli(
+        "upscale", small_clip, out, *MODEL, "--config", name, "--codec", codec, "--frames", "2", "--report", report
+    )
+    assert done.code == 0, done.err
+    assert json.loads(report.read_text())["output"]["codec"] == codec
+
+
+@pytest.mark.parametrize("name", ["quality", "fast", "live"])
 def test_shipped_configurations_load_and_hold_differences_only(name: str) -> None:
     loaded = UpscaleConfig.load(name)
     assert loaded != UpscaleConfig()

@@ -11,6 +11,7 @@ import torch
 from gtasr_video.config import load_config
 from gtasr_video.device import Device, choose
 from gtasr_video.media import Encoding
+from gtasr_video.media.codecs import Goal
 from gtasr_video.media.hardware import Door, Nvdec
 from gtasr_video.media.streams.config import StreamConfig
 from gtasr_video.models import VideoModel, load_model
@@ -30,7 +31,7 @@ class UpscaleConfig:
     backend  auto, torch, cuda-graph, openvino or openvino-int8: who does the arithmetic; auto is the fastest there is
     seed     of the network's noise; the same input, seed, device and backend give the same bytes
     decoder  auto or software; auto takes that of the NVIDIA GPU the network runs on, where it opens
-    codec, crf, preset, pix_fmt   as in `Encoding`; None leaves it to the codec
+    codec, crf, preset, pix_fmt, goal   as in `Encoding`; None leaves it to the codec
     deinterlace    auto makes whole pictures of fields where the source has them; always, never
     bake_rotation  turn the picture itself, instead of telling players to
     stream   how pipes and addresses are read and written, as in `StreamConfig`
@@ -55,6 +56,7 @@ class UpscaleConfig:
     crf: int | None = None
     preset: str | None = None
     pix_fmt: str | None = None
+    goal: Goal = "balanced"
     deinterlace: Literal["auto", "always", "never"] = "auto"
     bake_rotation: bool = False
     stream: StreamConfig = field(default_factory=StreamConfig)
@@ -71,7 +73,7 @@ class UpscaleConfig:
     @property
     def encoding(self) -> Encoding:
         """The part that concerns the encoder."""
-        return Encoding(self.codec, self.crf, self.preset, self.pix_fmt)
+        return Encoding(self.codec, self.crf, self.preset, self.pix_fmt, self.goal)
 
     def door(self, device: Device) -> Door | None:
         """Return the way to a hardware decoder worth trying: one whose frames are then where they are needed."""

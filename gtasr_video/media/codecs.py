@@ -6,22 +6,32 @@ import os
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, get_args
 
 import av
 
 from gtasr_video.media.planes import LAYOUTS
 
+# What crf and preset are to be good for where they are not given: the best picture, many frames a second, or a line
+# that carries a stream; balanced is between them.
+Goal = Literal["balanced", "quality", "speed", "live"]
+GOALS: Final[tuple[Goal, ...]] = get_args(Goal)
+
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """One way to encode: FFmpeg's encoder, what may be asked of it, and how to ask."""
+    """One way to encode: FFmpeg's encoder, what may be asked of it, and how to ask.
+
+    crf, preset  lowest, highest and usual value; the usual one
+    goals        crf and preset for goals other than balanced
+    """
 
     name: str
     encoder: str
     crf: tuple[int, int, int] | None = None  # lowest, highest, default
     presets: tuple[str, ...] = ()
     preset: str | None = None
+    goals: dict[str, tuple[int, str]] = field(default_factory=dict)
     preset_option: str = "preset"
     crf_option: str = "crf"
     options: dict[str, str] = field(default_factory=dict)
@@ -29,6 +39,10 @@ class Codec:
     even: bool = False  # takes only whole chroma samples: odd sizes are continued by one row or column
     smallest: int = 1
     alpha_in: tuple[str, ...] = ()  # the muxers in which alpha comes along
+
+    def usual(self, goal: Goal) -> tuple[int | None, str | None]:
+        """Return crf and preset for `goal`; None for what this codec does not have."""
+        return self.goals.get(goal, (self.crf[2] if self.crf else None, self.preset))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,24 +78,42 @@ _X26X_PRESETS: Final = (
 CODECS: Final = {
     codec.name: codec
     for codec in (
-        Codec("h264", "libx264", (0, 51, 18), _X26X_PRESETS, "veryfast", even=True),
+        Codec(
+            "h264",
+            "libx264",
+            (0, 51, 18),
+            _X26X_PRESETS,
+            "veryfast",
+            goals={"quality": (14, "slow"), "speed": (18, "ultrafast"), "live": (23, "superfast")},
+            even=True,
+        ),
         Codec(
             "h265",
             "libx265",
             (0, 51, 20),
             _X26X_PRESETS,
             "veryfast",
+            goals={"quality": (16, "slow"), "speed": (20, "ultrafast"), "live": (25, "superfast")},
             options={"x265-params": "log-level=none"},
             even=True,
             smallest=32,  # smaller ones crash inside libx265
         ),
-        Codec("av1", "libsvtav1", (1, 63, 26), tuple(map(str, range(14))), "8", smallest=16),
+        Codec(
+            "av1",
+            "libsvtav1",
+            (1, 63, 26),
+            tuple(map(str, range(14))),
+            "8",
+            goals={"quality": (18, "4"), "speed": (26, "12"), "live": (33, "11")},
+            smallest=16,
+        ),
         Codec(
             "vp9",
             "libvpx-vp9",
             (0, 63, 24),
             tuple(map(str, range(9))),
             "5",
+            goals={"quality": (16, "2"), "speed": (24, "8"), "live": (31, "8")},
             preset_option="cpu-used",
             options={"b": "0", "deadline": "good", "row-mt": "1"},
             alpha_in=("webm", "matroska"),

@@ -11,7 +11,18 @@ from av.codec.codec import find_best_pix_fmt_of_list
 from gtasr_video.config import nearest
 from gtasr_video.errors import UsageError
 from gtasr_video.frames import ColorSpec, PixelLayout, VideoSpec
-from gtasr_video.media.codecs import ALIASES, CODECS, CONTAINERS, PACKED, Codec, Container, pixel_formats, steady_x264
+from gtasr_video.media.codecs import (
+    ALIASES,
+    CODECS,
+    CONTAINERS,
+    GOALS,
+    PACKED,
+    Codec,
+    Container,
+    Goal,
+    pixel_formats,
+    steady_x264,
+)
 from gtasr_video.media.hardware_encoders import HARDWARE, if_it_opens
 from gtasr_video.media.hdr import encoder_options, is_hdr
 from gtasr_video.media.planes import LAYOUTS, without_alpha
@@ -27,6 +38,8 @@ class Encoding:
     preset    speed against size, in the codec's own words; for prores its profile
     pix_fmt   FFmpeg's name of a format the codec takes; by default the source's depth and chroma are kept
               wherever the codec can
+    goal      what crf and preset are to be good for where they are None, in each codec's own numbers: quality, speed,
+              live, or balanced between them
 
     Example::
 
@@ -42,6 +55,7 @@ class Encoding:
     crf: int | None = None
     preset: str | None = None
     pix_fmt: str | None = None
+    goal: Goal = "balanced"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +121,10 @@ def plan(path: Path, encoding: Encoding, spec: VideoSpec, *, drop_alpha: bool = 
 
 def plan_in(container: Container, encoding: Encoding, spec: VideoSpec, *, drop_alpha: bool = False) -> Plan:
     """Check `encoding` for the format `container` and frames like `spec`, as `plan` does."""
+    if encoding.goal not in GOALS:
+        raise UsageError(
+            f"unknown goal '{encoding.goal}'{nearest(encoding.goal, GOALS)}; use one of {', '.join(GOALS)}"
+        )
     encoding, hardware = _hardware_for(encoding, spec)
     codec = _codec_for(encoding, container, spec)
     codec = hardware or codec
@@ -185,9 +203,9 @@ def _crf_for(encoding: Encoding, codec: Codec) -> int | None:
         if encoding.crf is not None:
             raise UsageError(f"{codec.name} has no crf; leave it out, or use --codec h264")
         return None
-    lowest, highest, default = codec.crf
+    lowest, highest, _ = codec.crf
     if encoding.crf is None:
-        return default
+        return codec.usual(encoding.goal)[0]
     if not lowest <= encoding.crf <= highest:
         raise UsageError(f"crf {encoding.crf} is outside {lowest} to {highest} of {codec.name}")
     return encoding.crf
@@ -197,7 +215,7 @@ def _preset_for(encoding: Encoding, codec: Codec, layout: PixelLayout) -> str | 
     if codec.name == "prores":
         default: str | None = "hq" if layout.log2_chroma_w else "4444"
     else:
-        default = codec.preset
+        default = codec.usual(encoding.goal)[1]
     if encoding.preset is None:
         return default
     if not codec.presets:

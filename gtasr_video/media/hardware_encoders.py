@@ -19,9 +19,19 @@ _NVENC_PRESETS: Final = tuple(f"p{n}" for n in range(1, 8))
 _NVENC_OPTIONS: Final = {"rc": "vbr", "b": "0"}
 
 
-def _nvenc(name: str, encoder: str, quality: int) -> Codec:
-    options = dict(_NVENC_OPTIONS)
-    return Codec(name, encoder, (1, 51, quality), _NVENC_PRESETS, "p4", crf_option="cq", options=options, even=True)
+def _nvenc(name: str, encoder: str, crf: int) -> Codec:
+    goals = {"quality": (crf - 4, "p7"), "speed": (crf, "p1"), "live": (crf + 5, "p3")}
+    return Codec(
+        name,
+        encoder,
+        (1, 51, crf),
+        _NVENC_PRESETS,
+        "p4",
+        goals=goals,
+        crf_option="cq",
+        options=dict(_NVENC_OPTIONS),
+        even=True,
+    )
 
 
 # What may be asked for; the name of each is that of the codec, which software makes too.

@@ -13,7 +13,7 @@ import pytest
 
 from gtasr_video.errors import UsageError, describe
 from gtasr_video.frames import ColorSpec, VideoSpec
-from gtasr_video.media.codecs import CODECS, CONTAINERS, pixel_formats
+from gtasr_video.media.codecs import CODECS, CONTAINERS, GOALS, pixel_formats
 from gtasr_video.media.encoding import Encoding, Plan, plan
 from gtasr_video.media.planes import LAYOUTS
 from gtasr_video.media.streams.outlets import PIPE_FORMATS
@@ -35,6 +35,24 @@ def test_the_defaults() -> None:
     assert chosen("A.MKV").codec.name == "h264"
     assert chosen("a.mov", codec="prores").preset == "hq"
     assert chosen("a.mov", "yuv444p", codec="prores").preset == "4444"
+
+
+@pytest.mark.parametrize("codec", [codec for codec in CODECS if CODECS[codec].goals])
+def test_a_goal_is_each_codecs_own_crf_and_preset(codec: str) -> None:
+    found = {goal: chosen("a.mkv", codec=codec, goal=goal) for goal in GOALS}
+    crf = {goal: plan.crf or 0 for goal, plan in found.items()}
+    assert crf["quality"] < crf["balanced"] == crf["speed"] < crf["live"]
+    presets = CODECS[codec].presets
+    speed = {goal: presets.index(plan.preset or "") for goal, plan in found.items()}
+    slow, fast = ("quality", "speed") if codec in ("av1", "vp9") else ("speed", "quality")
+    assert speed[slow] < speed["balanced"] < speed[fast]
+
+
+def test_what_is_given_goes_before_the_goal() -> None:
+    plan = chosen("a.mkv", goal="quality", crf=30)
+    assert (plan.crf, plan.preset) == (30, "slow")
+    with pytest.raises(UsageError, match=r"unknown goal 'qualty' \(did you mean 'quality'\?\)"):
+        chosen("a.mkv", goal="qualty")
 
 
 @pytest.mark.parametrize(
