@@ -137,6 +137,10 @@ def _files(source: str, target: Path) -> Iterator[tuple[Path, Path]]:
             if path.is_file() and _is_wanted(path, target):
                 yield path, path.relative_to(base)
     elif Path(source).is_dir():
+        if Path(source).resolve().is_relative_to(target.resolve()):
+            raise UsageError(
+                f"OUTPUT {target} holds INPUT {source}, so what is in it would be a result; give another folder"
+            )
         for path in sorted(Path(source).rglob("*")):
             if path.suffix.lower() in _VIDEOS and path.is_file() and _is_wanted(path, target):
                 yield path, path.relative_to(source)

@@ -38,20 +38,28 @@ def config_root() -> Path:
 def find_config(name: str, section: str) -> Path:
     """Return the file for `name`: a path, ``section/name``, or a bare name within `section`.
 
-    Raises ConfigError naming the nearest shipped configuration.
+    Raises ConfigError naming those that ship for `section`, the nearest first.
     """
     path = Path(name)
     if path.suffix == ".toml":
         if path.is_file():
             return path
         raise ConfigError(f"no configuration file {name}")
+    if path.is_dir() or (path.is_file() and path.suffix):
+        raise ConfigError(f"{name} is no configuration; give a .toml file, or one of {', '.join(_shipped(section))}")
     root = config_root()
     for candidate in (root / f"{name}.toml", root / section / f"{name}.toml"):
         if candidate.is_file() and candidate.resolve().is_relative_to(root.resolve()):
             return candidate
-    shipped = sorted(str(p.relative_to(root).with_suffix("")) for p in root.rglob("*.toml"))
-    hint = nearest(name, shipped) or nearest(f"{section}/{name}", shipped)
+    shipped = _shipped(section)
+    hint = nearest(name.removeprefix(f"{section}/"), shipped)
     raise ConfigError(f"no configuration named '{name}'{hint}; shipped: {', '.join(shipped)}")
+
+
+def _shipped(section: str) -> list[str]:
+    """Return the names of the shipped configurations of `section`."""
+    folder = config_root() / section
+    return sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.toml"))
 
 
 def load_config(cls: type[T], name: str | None = None, overrides: Iterable[str] = (), *, section: str = "") -> T:
@@ -177,13 +185,29 @@ def _build(cls: type[T], values: Mapping[str, Any], where: Mapping[str, str], pr
     for key, value in values.items():
         full = f"{prefix}{key}"
         if key not in known:
-            raise ConfigError(f"{_given_at(full, where)}: unknown key '{full}'{nearest(key, known)}")
+            raise ConfigError(f"{_given_at(full, where)}: unknown key '{full}'{_nearest_key(key, cls)}")
         value = _with_elements(value, defaults[key], key, where, prefix)
         arguments[key] = _convert(value, hints[key], full, where)
     try:
         return cls(**arguments)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{_place(values, where, prefix)}: {error}") from error
+
+
+def _nearest_key(key: str, cls: type) -> str:
+    """Return what may have been meant by `key`: one of a table within `cls` that has just this name, or the nearest."""
+    inner = [name for name in _keys(cls) if name.endswith(f".{key}")]
+    return f" (did you mean '{inner[0]}'?)" if len(inner) == 1 else nearest(key, _keys(cls))
+
+
+def _keys(cls: type, prefix: str = "") -> Iterator[str]:
+    """Yield the dotted keys of `cls` and of the tables in it."""
+    hints = typing.get_type_hints(cls)
+    for found in dataclasses.fields(cls):
+        if found.init:
+            yield f"{prefix}{found.name}"
+            if dataclasses.is_dataclass(inner := hints[found.name]):
+                yield from _keys(typing.cast(type, inner), f"{prefix}{found.name}.")
 
 
 def _with_elements(value: Any, default: Any, key: str, where: Mapping[str, str], prefix: str) -> Any:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from gtasr_video.errors import DeviceError
+from gtasr_video.errors import DeviceError, DeviceNameError
 
 # What torch and libraries beneath it say, in lower case, instead of raising OutOfMemoryError. oneDNN ("could not ...")
 # may have other reasons; then nothing smaller works either.
@@ -53,12 +53,12 @@ def choose(name: str = "auto", dtype: torch.dtype | None = None) -> Device:
     try:
         device = torch.device(picked)
     except RuntimeError as error:
-        raise DeviceError(f"no device named '{name}'; use auto, cpu, cuda or cuda:N") from error
+        raise DeviceNameError(f"no device named '{name}'; use auto, cpu, cuda or cuda:N") from error
     if device.type == "cuda":
         return _cuda(device, dtype, why)
     if device.type == "cpu":
         return _cpu(device, dtype, why)
-    raise DeviceError(f"device '{name}' is not supported; use auto, cpu, cuda or cuda:N")
+    raise DeviceNameError(f"device '{name}' is not supported; use auto, cpu, cuda or cuda:N")
 
 
 def all_devices(name: str = "auto") -> list[str]:

@@ -8,8 +8,10 @@
     ├── MediaError              something about a file or stream
     │   ├── InputError          it cannot be read, or holds no video
     │   └── OutputError         it cannot be written, or already exists
-    ├── ModelError              unknown tier, weights that do not fit, a broken weights file
+    ├── ModelError              weights that do not fit, a broken weights file
+    │   └── ModelChoiceError    no such tier, scale or number of steps (also a UsageError)
     ├── DeviceError             the device asked for is not there, or ran out of memory
+    │   └── DeviceNameError     no device can have this name (also a UsageError)
     ├── TrainingError           training cannot start or go on
     └── EvaluationError         a measurement cannot be made
 
@@ -65,11 +67,19 @@ class OutputError(MediaError):
 
 
 class ModelError(GTASRVideoError):
-    """No such model, a weights file that does not fit it, or a scale it was not trained for."""
+    """No such weights file, one that does not hold what its header says, or what cannot be made of it."""
+
+
+class ModelChoiceError(ModelError, UsageError):
+    """No model has this name, or the one named has not this scale or so many steps."""
 
 
 class DeviceError(GTASRVideoError):
     """The requested device is absent or ran out of memory."""
+
+
+class DeviceNameError(DeviceError, UsageError):
+    """No device can have this name."""
 
 
 class TrainingError(GTASRVideoError):

@@ -113,7 +113,7 @@ def test_workers_share_each_file(videos: Path, tmp_path: Path, cli: Cli) -> None
 
 def test_settings_that_cannot_be_end_it_at_once(videos: Path, tmp_path: Path, cli: Cli) -> None:
     done = cli("upscale", videos, tmp_path / "out", "--model", "bicubik")
-    assert done.code == 1
+    assert done.code == 2
     assert "no model 'bicubik'" in done.err
     assert not (tmp_path / "out").exists()
 
@@ -133,6 +133,12 @@ def test_the_output_may_lie_in_the_input(videos: Path) -> None:
         (videos / name).touch()
     fakes.clip(videos / "odd.suspect.mp4", 1)
     assert sorted(item.source.name for item in find_items([videos], out)) == ["one.mp4", "two.mkv"]
+
+
+@pytest.mark.parametrize("out", [".", "videos", "videos/."])
+def test_the_input_may_not_lie_in_the_output(out: str, videos: Path) -> None:
+    with pytest.raises(UsageError, match=r"OUTPUT .* holds INPUT .*; give another folder"):
+        find_items([videos], videos.parent / out)
 
 
 def test_names_that_cannot_be_written_are_mkv(tmp_path: Path) -> None:

@@ -360,7 +360,7 @@ def test_scales_and_steps_that_a_network_does_not_have(
 ) -> None:
     out = tmp_path / "out.mp4"
     done = cli("upscale", small_clip, out, "--model", own, "--progress", "none", *options)
-    assert done.code == 1
+    assert done.code == 2
     assert done.err.strip().endswith(said)
     assert len(done.err.splitlines()) == 1
     assert not out.exists()

@@ -183,7 +183,7 @@ def test_shipped_files_are_found_by_name_within_their_section_and_nowhere_else()
     assert find_config("live", "upscale") == config_root() / "upscale" / "live.toml"
     assert find_config("upscale/live", "train") == config_root() / "upscale" / "live.toml"
     with pytest.raises(
-        ConfigError, match=r"no configuration named 'lvie' \(did you mean 'upscale/live'\?\); shipped: "
+        ConfigError, match=r"no configuration named 'lvie' \(did you mean 'live'\?\); shipped: fast, live, quality"
     ):
         find_config("lvie", "upscale")
     with pytest.raises(ConfigError, match="no configuration named"):

@@ -40,16 +40,19 @@ def command(source: Path | None, out: Path | None, check: Path | None, **options
       gtasr-video bench --check results.jsonl
     """
     from gtasr_video.cli.messages import log_to_stderr
-    from gtasr_video.evaluation.speed.check import baseline, slower
+    from gtasr_video.evaluation.speed.check import baseline, read, slower
 
     log_to_stderr(verbose=False)
+    before = [] if check is None else read(check)
+    if out is not None and not out.absolute().parent.is_dir():
+        raise OutputError(f"there is no folder {out.parent} for the measurement; make it first")
     width, height = _size(options.pop("size"))
     with tempfile.TemporaryDirectory(prefix="gtasr-video-bench-") as name:
         found = _measure(source, Path(name), width, height, **options)
     _show(found)
-    worse = [] if check is None else slower(found, baseline(check, found))
     if out is not None:
         _append(out, found)
+    worse = [] if check is None else slower(found, baseline(before, found))
     if worse:
         raise EvaluationError(f"slower than in {check}: {'; '.join(worse)}")
 

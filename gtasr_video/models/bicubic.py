@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gtasr_video.errors import ModelError
+from gtasr_video.errors import ModelChoiceError
 from gtasr_video.models.facts import ModelFacts, State
 from gtasr_video.ops.resize import enlarge
 
@@ -14,7 +14,7 @@ class Bicubic(nn.Module):
     """Enlarge by the integer `scale` (1 to 8) with the project's bicubic kernel; it remembers nothing.
 
     Its one buffer is empty and only follows ``.to(device)``, so that the state is made where the frames are.
-    Raises ModelError for a scale it cannot mean.
+    Raises ModelChoiceError for a scale it cannot mean.
     """
 
     anchor: Tensor
@@ -22,7 +22,7 @@ class Bicubic(nn.Module):
     def __init__(self, scale: int = 4) -> None:
         super().__init__()
         if not 1 <= scale <= 8:
-            raise ModelError(f"bicubic enlarges by 1 to 8, not {scale}")
+            raise ModelChoiceError(f"bicubic enlarges by 1 to 8, not {scale}")
         self.scale = scale
         self.register_buffer("anchor", torch.empty(0), persistent=False)
 

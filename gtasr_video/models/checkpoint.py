@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from gtasr_video.config import nearest
-from gtasr_video.errors import ModelError
+from gtasr_video.errors import ModelChoiceError, ModelError
 from gtasr_video.models.consistency import Path as ConsistencyPath
 from gtasr_video.models.facts import VideoModel
 from gtasr_video.models.gtasr import TIERS, Architecture, GTASRVideo
@@ -133,7 +133,9 @@ def load_network(path: Path, scales: tuple[int, ...] | None = None) -> GTASRVide
     derived = [s for s in wanted if s not in card.scales]
     if impossible := [s for s in derived if s not in _derivable(card.scales)]:
         has = f"it has {_listed(card.scales)}"
-        raise ModelError(f"{path}: no weights for scale {impossible[0]} ({has}){_who_has(impossible[0])}")
+        raise ModelChoiceError(
+            f"{_called(path)}: no weights for scale {impossible[0]} ({has}){_who_has(impossible[0])}"
+        )
     held = tuple(s for s in card.scales if s in wanted or (derived and s == card.scales[0]))
     model = GTASRVideo(card.architecture, held, card.noise_scale)
     model.path = card.path
@@ -153,6 +155,11 @@ def load_network(path: Path, scales: tuple[int, ...] | None = None) -> GTASRVide
 def _derivable(scales: tuple[int, ...]) -> set[int]:
     """Return the scales whose adapters can be had from the first of `scales`: smaller ones, but not 1, another task."""
     return {s for s in (2, 3) if s < scales[0]}
+
+
+def _called(path: Path) -> str:
+    """Return the name a user knows the weights in `path` by."""
+    return f"tier {path.stem}" if path.parent == WEIGHTS else str(path)
 
 
 def _who_has(scale: int) -> str:
@@ -180,12 +187,14 @@ def weights_path(name: str) -> Path:
         return Path(name)
     if name not in TIERS:
         known = [*TIERS, "bicubic"]
-        raise ModelError(
+        raise ModelChoiceError(
             f"no model '{name}'{nearest(name, known)}; use {', '.join(known)} or the path of a .safetensors file"
         )
     path = WEIGHTS / f"{name}.safetensors"
     if not path.is_file():
-        raise ModelError(f"tier '{name}' has no weights yet; use --model s, or train it: gtasr-video train --help")
+        raise ModelChoiceError(
+            f"tier '{name}' has no weights yet; use --model s, or train it: gtasr-video train --help"
+        )
     return path
 
 
@@ -205,7 +214,7 @@ def load_model(name: str = "s", *, scale: int = 4, steps: int = 1) -> VideoModel
         from gtasr_video.models.bicubic import Bicubic
 
         if steps != 1:
-            raise ModelError(f"bicubic has no path to take {steps} steps on; leave out --steps")
+            raise ModelChoiceError(f"bicubic has no path to take {steps} steps on; leave out --steps")
         return Bicubic(scale)
     path = weights_path(name)
     if scale == 8 and 8 not in read_card(path).scales:
@@ -220,7 +229,7 @@ def _ready(path: Path, scale: int, steps: int) -> GTASRVideo:
     try:
         model.path.descent(steps)
     except ValueError as error:
-        raise ModelError(f"{path}: {error}") from error
+        raise ModelChoiceError(f"{_called(path)}: {error}") from error
     model.steps = steps
     return model.fold().eval().requires_grad_(False)
 

@@ -18,6 +18,7 @@ from gtasr_video.evaluation.speed.material import first_frames
 from gtasr_video.evaluation.speed.peers import Step, compact_step, ncnn_step
 from gtasr_video.frames import Frame, VideoSpec
 from gtasr_video.media import Encoding, Reader, Writer
+from gtasr_video.media.encoding import plan
 from gtasr_video.models.budget import macs_per_pixel
 from gtasr_video.models.gtasr import GTASRVideo
 from gtasr_video.ops.color import yuv_to_rgb
@@ -51,6 +52,10 @@ class Bench:
         """Where the network runs."""
         return self.upscaler.device
 
+    def target(self, name: str) -> Path:
+        """Return where a result called `name` goes: MP4, or Matroska for the codecs that MP4 is not for."""
+        return self.folder / f"{name}{'.mkv' if self.encoding.codec in ('prores', 'ffv1') else '.mp4'}"
+
 
 @dataclass(slots=True)
 class _Turns:
@@ -62,12 +67,13 @@ class _Turns:
 def measure(bench: Bench, on_step: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
     """Run the measurement and return its facts as plain data; `on_step` hears what is being done.
 
-    Raises InputError, OutputError, ModelError or EvaluationError for what cannot be run.
+    Raises UsageError, InputError, OutputError, ModelError or EvaluationError for what cannot be run, before it begins.
     """
     spec, frames = first_frames(bench.source, bench.frames)
     peers = _peers(bench)
     turns = _Turns(peers={name: Samples() for name in peers})
     bench.upscaler.start(spec)
+    plan(bench.target("whole"), bench.encoding, bench.upscaler.output)
     share = max(4, len(frames) // bench.rounds)
     for number in range(bench.rounds):
         for name, work in _works(bench, spec, frames[:share], turns, peers):
@@ -123,8 +129,7 @@ def _model(bench: Bench, frames: list[Frame], turns: _Turns) -> list[Frame]:
 
 def _encode(bench: Bench, frames: list[Frame], samples: Samples) -> None:
     """Encode, and count what the encoder still holds at the end as part of the frames."""
-    target = bench.folder / "encode.mp4"
-    with Writer(target, bench.upscaler.output, bench.encoding, overwrite=True) as writer:
+    with Writer(bench.target("encode"), bench.upscaler.output, bench.encoding, overwrite=True) as writer:
         for frame in frames:
             samples.take(writer.write, frame)
         drained = Samples()
@@ -136,11 +141,14 @@ def _encode(bench: Bench, frames: list[Frame], samples: Samples) -> None:
 
 def _whole(bench: Bench, count: int) -> float:
     """Return the frames a second from file to file."""
-    target = bench.folder / "whole.mp4"
     with (
         Reader(bench.source, frames=count) as reader,
         Writer(
-            target, reader.spec.scaled(bench.upscaler.scale), bench.encoding, source=reader, overwrite=True
+            bench.target("whole"),
+            reader.spec.scaled(bench.upscaler.scale),
+            bench.encoding,
+            source=reader,
+            overwrite=True,
         ) as writer,
     ):
         return run(reader, bench.upscaler, writer).fps

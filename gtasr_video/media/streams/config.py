@@ -75,7 +75,7 @@ class StreamConfig:
         """`size` as (width, height). Raises UsageError."""
         found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", self.size or "")
         if found is None or not all(int(side) for side in found.groups()):
-            raise UsageError(f"rawvideo needs --size WIDTHxHEIGHT such as 1280x720, not {self.size!r}")
+            raise UsageError(f"rawvideo needs --size WIDTHxHEIGHT such as 1280x720{_instead(self.size)}")
         return int(found[1]), int(found[2])
 
     @property
@@ -86,7 +86,7 @@ class StreamConfig:
         except (ValueError, ZeroDivisionError):
             rate = Fraction(0)
         if not 0 < rate <= 1000:
-            raise UsageError(f"rawvideo needs --rate FPS such as 25 or 30000/1001, not {self.rate!r}")
+            raise UsageError(f"rawvideo needs --rate FPS such as 25 or 30000/1001{_instead(self.rate)}")
         return rate
 
     @property
@@ -95,6 +95,10 @@ class StreamConfig:
         if self.input_pix_fmt not in LAYOUTS and self.input_pix_fmt not in ("nv12", "rgb24", "bgr24", "rgba", "bgra"):
             raise UsageError(f"unknown --input-pix-fmt '{self.input_pix_fmt}'; use yuv420p, nv12, rgb24 or the like")
         return self.input_pix_fmt
+
+
+def _instead(given: str | None) -> str:
+    return ", and none was given" if given is None else f", not '{given}'"
 
 
 def _check_certificates(path: str) -> None:

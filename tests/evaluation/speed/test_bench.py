@@ -10,7 +10,7 @@ import pytest
 
 from gtasr_video.errors import EvaluationError
 from gtasr_video.evaluation.speed.bench import STAGES
-from gtasr_video.evaluation.speed.check import baseline, slower
+from gtasr_video.evaluation.speed.check import baseline, read, slower
 from gtasr_video.evaluation.speed.clock import Samples
 from gtasr_video.evaluation.speed.peers import compact
 from tests.conftest import Outcome
@@ -83,12 +83,12 @@ def test_a_measurement_of_something_else_is_no_baseline(tmp_path: Path) -> None:
     file = tmp_path / "results.jsonl"
     now = {"model": "s", "backend": "torch", "input": "64x48", "output": "256x192"}
     file.write_text(json.dumps(now | {"ratios": {"a": 1}}) + "\n" + json.dumps(now | {"ratios": {"a": 2}}) + "\n")
-    assert baseline(file, now)["ratios"] == {"a": 2}
+    assert baseline(read(file), now)["ratios"] == {"a": 2}
     with pytest.raises(EvaluationError, match="no measurement of model m"):
-        baseline(file, now | {"model": "m"})
+        baseline(read(file), now | {"model": "m"})
     file.write_text("no json")
     with pytest.raises(EvaluationError, match="cannot be read as lines of JSON"):
-        baseline(file, now)
+        read(file)
 
 
 @pytest.mark.parametrize(
@@ -97,6 +97,9 @@ def test_a_measurement_of_something_else_is_no_baseline(tmp_path: Path) -> None:
         (["--size", "320"], 2, "--size 320"),
         (["--frames", "2"], 2, "at least 4 frames"),
         (["missing.mp4"], 1, "missing.mp4"),
+        (["--codec", "h266", "--model", "bicubic"], 2, "unknown codec 'h266'"),
+        (["--check", "missing.jsonl"], 1, "missing.jsonl: cannot be read (No such file"),
+        (["--out", "missing/out.jsonl"], 1, "no folder missing for the measurement"),
         (["--peer", "missing.param", "--size", "32x32", "--frames", "4", "--model", "bicubic"], 1, "missing.param"),
     ],
 )
@@ -104,6 +107,7 @@ def test_what_cannot_be_measured_is_said_in_one_line(arguments: list[str], code:
     outcome = cli("bench", *arguments)
     assert outcome.code == code
     assert said in outcome.err.splitlines()[-1]
+    assert "round 1" not in outcome.err
 
 
 def test_samples_sum_up() -> None:
