@@ -62,14 +62,21 @@ def _shipped(section: str) -> list[str]:
     return sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.toml"))
 
 
-def load_config(cls: type[T], name: str | None = None, overrides: Iterable[str] = (), *, section: str = "") -> T:
-    """Build the dataclass `cls` from its defaults, the file `name`, then ``KEY=VALUE`` overrides.
+def load_config(
+    cls: type[T],
+    name: str | None = None,
+    overrides: Iterable[str] = (),
+    *,
+    section: str = "",
+    begin: Mapping[str, Any] | None = None,
+) -> T:
+    """Build the dataclass `cls` from its defaults, `begin`, the file `name`, then ``KEY=VALUE`` overrides.
 
     Keys may be dotted to reach nested dataclasses, and elements of arrays by number: ``phases.0.batch=4``. A file
     may start from another with ``extends = "name"``.
     Raises ConfigError for unknown keys, values of the wrong type, and files that are not TOML.
     """
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = dict(begin or {})
     where: dict[str, str] = {}
     if name is not None:
         _read_file(find_config(name, section), section, values, where, seen=())
@@ -255,7 +262,7 @@ def _convert(value: Any, hint: Any, key: str, where: Mapping[str, str]) -> Any:
 
 def _convert_union(value: Any, options: tuple[Any, ...], key: str, where: Mapping[str, str]) -> Any:
     others = [option for option in options if option is not type(None)]
-    if len(others) < len(options) and value in ("none", "None", ""):
+    if len(others) < len(options) and value in (None, "none", "None", ""):
         return None
     for option in others[:-1]:
         with contextlib.suppress(ConfigError):

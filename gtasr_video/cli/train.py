@@ -29,7 +29,11 @@ _log = logging.getLogger("gtasr_video")
     metavar="s|m|l|FILE",
     help="Weights to start from; those of a smaller tier are grown.",
 )
-@click.option("--resume", is_flag=True, help="Go on with the run in --out, exactly where it stopped.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with the run in --out, exactly where it stopped, by its own settings and data.",
+)
 @click.option(
     "--vgg", metavar="FILE|none", envvar="GTASR_VGG", help="VGG16 weights for the perceptual distance (or $GTASR_VGG)."
 )
@@ -56,7 +60,7 @@ def command(
       gtasr-video train --config train/finetune --init s --data footage/ --out runs/footage
       torchrun --nproc-per-node 4 -m gtasr_video train --config train/two_stages --data clips/ --out runs/mine
     """
-    if not data:
+    if not data and not resume:
         raise UsageError("no training data given; name folders with --data DIR...")
     if out is None:
         raise UsageError("no folder for the run given; name one with --out DIR")
@@ -66,20 +70,30 @@ def command(
     from gtasr_video.training.loop import train
     from gtasr_video.training.progress import showing
     from gtasr_video.training.ranks import choose_local, is_first
+    from gtasr_video.training.run import description
     from gtasr_video.training.settings import TrainSettings
 
     log_to_stderr(verbose=is_first(), quiet=not is_first())
-    if config_name is None:
+    folders = [*data, *more_data]
+    before = description(out) if resume and (config_name is None or not folders) else {}
+    if config_name is None and not resume:
         config_name = "train/finetune" if init else "train/two_stages"
         _log.info("no --config given: training by %s", config_name)
-    settings = load_config(TrainSettings, config_name, overrides, section="train")
+    begin_with = before.get("settings") if config_name is None else None
+    settings = load_config(TrainSettings, config_name, overrides, section="train", begin=begin_with)
     if vgg and not settings.vgg:
         settings = dataclasses.replace(settings, vgg=vgg)
     begin = str(init or settings.init)
     start = weights_path(begin) if begin else None
     with showing(settings, quiet=not is_first()) as on_step:
         best = train(
-            settings, [*data, *more_data], out, device=choose_local(device), init=start, resume=resume, on_step=on_step
+            settings,
+            folders or [*map(Path, before["data"])],
+            out,
+            device=choose_local(device),
+            init=start,
+            resume=resume,
+            on_step=on_step,
         )
     if is_first():
         click.echo(f"gtasr-video: weights are in {best}, how it went in {out / 'report.html'}", err=True)

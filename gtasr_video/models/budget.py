@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gtasr_video.models.flow import PATCH, ROUNDS, SEARCH, WINDOW
 from gtasr_video.models.gtasr import TIERS, Architecture, GTASRVideo
+from gtasr_video.models.temporal import no_reference
 
 SCALES = (4, 3, 2)
 
@@ -64,7 +65,10 @@ def macs_per_pixel(architecture: Architecture, scale: int) -> int:
             block.modulation = None
         counter = FlopCounterMode(display=False)
         with torch.inference_mode(), counter:
-            model.step(torch.zeros(1, 3, side, side), model.initial(1, side, side))
+            x, state = torch.zeros(1, 3, side, side), model.initial(1, side, side)
+            # Motion has no convolutions, and a thousand small operations.
+            context = model.observe(x, state, no_reference(x, architecture.cell))
+            model.to_picture(model.descend(context, state.noise).residual)
     convolutions = counter.get_total_flops() // 2 // side**2
     bicubic = 16 * 3 * scale**2
     # A round: a bilinear warp, two gradients, weighted products and their sums, five boxes a patch twice.

@@ -10,7 +10,7 @@ from gtasr_video.models.gtasr import GTASRVideo
 from gtasr_video.models.vgg import VGGDistance
 from gtasr_video.training.clips import ClipSource
 from gtasr_video.training.report import render
-from gtasr_video.training.run import Run, read_metrics
+from gtasr_video.training.run import Run, description, read_metrics
 from gtasr_video.training.schedule import locate, schedule
 from gtasr_video.training.settings import TrainSettings
 from gtasr_video.training.state import RunState
@@ -58,5 +58,5 @@ class Recorder:
         looks = [look.webp() for look in self._judge(model.scale).looks(model)]
         for number, data in enumerate(looks, 1):
             self.run.write(f"validation/step-{state.step:08d}-{number}.webp", data)
-        page = render(self.run.description(), read_metrics(self.run.metrics), looks)
+        page = render(description(self.run.out), read_metrics(self.run.metrics), looks)
         self.run.write("report.html", page.encode())

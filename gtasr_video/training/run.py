@@ -95,16 +95,11 @@ class Run:
         """Say which settings are not those that the run had before: whoever resumes may change them, but knowingly."""
         now: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(settings)))
         try:
-            before = self.description()["settings"]
-        except (OSError, ValueError, KeyError):
+            before = description(self.out)["settings"]
+        except (TrainingError, KeyError):
             return
         if changed := [name for name, value in now.items() if before.get(name) != value]:
             _log.warning("%s: goes on with other settings than it began with: %s", self.out, ", ".join(changed))
-
-    def description(self) -> dict[str, Any]:
-        """Return what ``run.json`` holds."""
-        facts: dict[str, Any] = json.loads((self.out / "run.json").read_text(encoding="utf-8"))
-        return facts
 
     def log(self, line: dict[str, Any]) -> None:
         """Append a line to ``metrics.jsonl``."""
@@ -183,6 +178,18 @@ class Run:
         kept = self._newest_first()
         way_out = f"make room and go on with --resume from {kept[0].name}" if kept else "make room and start again"
         return TrainingError(f"{path}: cannot be written ({reason}); {way_out}")
+
+
+def description(out: Path) -> dict[str, Any]:
+    """Return what ``run.json`` of the run in `out` holds: settings, data, device. Raises TrainingError."""
+    path = out / "run.json"
+    try:
+        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise TrainingError(f"{out}: no checkpoint to resume from; start without --resume") from error
+    except ValueError as error:
+        raise TrainingError(f"{path}: cannot be read ({error}); give --config and --data again") from error
+    return facts
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

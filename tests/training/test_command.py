@@ -89,6 +89,24 @@ def test_vgg_weights_by_option_or_environment(
     assert ratios[0] == ratios[1]
 
 
+def test_a_run_goes_on_by_its_own_settings_and_data(cli: Cli, material: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    given = ["--config", "train/smoke", "--data", material, "--vgg", "none", "--set", "checkpoint_every=1"]
+    done = cli("train", *given, "--out", out, *shortened("train/smoke", steps=2))
+    assert done.code == 0, done.err
+    whole = load_network(out / "last.safetensors").state_dict()
+    steps = len((out / "metrics.jsonl").read_text().splitlines())
+    max((out / "checkpoints").iterdir()).unlink()
+    done = cli("train", "--resume", "--out", out)
+    assert done.code == 0, done.err
+    assert "other settings" not in done.err
+    assert len((out / "metrics.jsonl").read_text().splitlines()) == steps
+    again = load_network(out / "last.safetensors").state_dict()
+    assert all(bool((whole[name] == again[name]).all()) for name in whole)
+    done = cli("train", "--resume", "--out", tmp_path / "none")
+    assert (done.code, done.err.count("start without --resume")) == (1, 1)
+
+
 def test_a_wrong_key_in_a_training_file_names_file_line_and_the_nearest(cli: Cli, tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text('extends = "train/two_stages"\nseeed = 3\n')
