@@ -90,7 +90,8 @@ def test_the_engine_is_measured_against_its_targets_and_kernels_against_torch(tm
     kernels = [line for line in lines(tmp_path / "out" / "kernels.jsonl") if line["what"] == "kernel"]
     assert [line["error"] for line in (*engine, *kernels) if "error" in line] == []
     (measured,) = [line for line in engine if line["what"] == "engine"]
-    assert measured["graph_db"] >= 50 and measured["compile_db"] >= 50 and measured["backend"] == "torch"
+    (alike,) = [line for line in engine if line["what"] == "parity"]
+    assert alike["graph_db"] >= 50 and alike["compile_db"] >= 50 and measured["backend"] == "torch"
     assert all(measured[name] > 0 for name in ("model_ms", "frame_ms", "session_ms", "end_to_end", "arithmetic"))
     assert {line["kernel"] for line in kernels} == {
         *("picture_from_planes", "planes_from_cells", "keyed_gaussian", "transport_noise"),
@@ -137,9 +138,11 @@ class NoCopies(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+@pytest.mark.parametrize("folded", [True, False], ids=["folded", "as trained"])
 @pytest.mark.parametrize("noise_scale", [0.0, 0.1])
-def test_a_step_can_be_captured_as_a_graph(noise_scale: float) -> None:
-    model = GTASRVideo(TIERS["s"], (4,), noise_scale).eval().fold()
+def test_a_step_can_be_captured_as_a_graph(noise_scale: float, folded: bool) -> None:
+    model = GTASRVideo(TIERS["s"], (4,), noise_scale).eval()
+    model = model.fold() if folded else model
     x, state = torch.rand(1, 3, 16, 16), model.initial(1, 16, 16)
     with torch.inference_mode(), NoCopies():
         for _ in range(2):

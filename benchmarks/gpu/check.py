@@ -12,6 +12,7 @@ import argparse
 import importlib
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ import torch
 from lines import Lines, machine
 
 ROOT = Path(__file__).resolve().parents[2]
+TESTS_S = 240
 WANTED = ("numpy", "safetensors", "cv2", "PIL", "triton", "pytest")
 NOT_NEEDED = ("av", "decord", "torchaudio", "ffmpeg", "imageio_ffmpeg", "rich", "click")
 NEEDED_PARTS = ("config", "models", "ops.codec_model", "runtime.session", "runtime.lanes.cuda", "training.step")
@@ -60,17 +62,23 @@ def gpu_tests(out: Path, rehearse: bool) -> str:
     """Run the tests marked ``gpu``, or collect them; return the last line of pytest."""
     marked = {f: f.read_text() for f in sorted((ROOT / "tests").rglob("test_*.py"))}
     # What decodes needs PyAV, which need not be there.
-    files = [str(f) for f, text in marked.items() if "pytest.mark.gpu" in text and "import av\n" not in text]
+    needs_av = re.compile(r"^import av$", re.MULTILINE)
+    files = [str(f) for f, text in marked.items() if "pytest.mark.gpu" in text and not needs_av.search(text)]
     options = ["-m", "gpu", "-q", "-c", str(Path(__file__).with_name("pytest.ini")), f"--rootdir={ROOT}"]
-    options += ["-p", "no:cacheprovider", *(["--collect-only"] if rehearse else [])]
+    options += ["-p", "no:cacheprovider", "-o", "faulthandler_timeout=60", *(["--collect-only"] if rehearse else [])]
     environment = os.environ | {"PYTHONPATH": str(ROOT)} | ({} if rehearse else {"GTASR_REQUIRE_GPU": "1"})
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, *files], cwd=ROOT, env=environment, capture_output=True, text=True
-    )
-    (out / "tests.txt").write_text(done.stdout + done.stderr, encoding="utf-8")
-    last = (done.stdout.strip().splitlines() or ["pytest said nothing; see tests.txt"])[-1]
-    if done.returncode:
-        raise AssertionError(f"pytest ended with {done.returncode}: {last}")
+    command = [sys.executable, "-m", "pytest", *options, *files]
+    # Into the file as it comes: a test that hangs leaves what was said before it, and the line it hangs at.
+    with (out / "tests.txt").open("w", encoding="utf-8") as said:
+        try:
+            code = subprocess.run(
+                command, cwd=ROOT, env=environment, stdout=said, stderr=subprocess.STDOUT, timeout=TESTS_S
+            ).returncode
+        except subprocess.TimeoutExpired as error:
+            raise AssertionError(f"pytest was not done after {TESTS_S} s; see tests.txt") from error
+    last = ((out / "tests.txt").read_text(encoding="utf-8").strip().splitlines() or ["pytest said nothing"])[-1]
+    if code:
+        raise AssertionError(f"pytest ended with {code}: {last}")
     return last
 
 

@@ -2,16 +2,21 @@
 
 python benchmarks/gpu/engine.py --out DIR [--minutes 6] [--tiers m l s] [--rehearse]
 
-Writes engine.jsonl. A line ``what: engine`` has, of one tier at one size and in one run on one machine:
+Writes engine.jsonl, each line as soon as it is measured. A line ``what: engine`` has, of one tier at one size and in
+one run on one machine:
 
     model_ms           the network alone, as one CUDA graph, state and motion included
     frame_ms           from planes to planes on the GPU, as one CUDA graph
-    session_ms         from host memory to host memory through the lane, frames thrown away
+    session_ms         from host memory to host memory through the lane, frames thrown away; a frame after the first 50
+    start_ms           until the first of those frames came out
     end_to_end         model_ms / session_ms             (target: 0.95)
     glue               frame_ms / model_ms - 1           (target: below 0.10)
     fps, output_mpx_per_s   of the session
     arithmetic         the network's multiply-adds over the bf16 matrix rate measured here (target: 0.25)
     peak_gib           GPU memory of the session         (target for 2160p: 4)
+
+and, once all of these are there, as torch.compile takes minutes, a line ``what: parity``:
+
     graph_db, compile_db    how alike graph and torch.compile are to operators one by one (target: 50)
 """
 
@@ -135,8 +140,11 @@ class Case:
         frames = (Frame(host[k % len(host)], k, 1, k == 0) for k in range(count))
         backend = "cuda-graph" if self.device.type == "cuda" else "torch"
         upscaler = Upscaler(self.model, device=Device(self.device, self.dtype, "benchmark"), backend=backend)
-        report = run(MemoryReader(frames, self.spec), upscaler, Sink(self.spec.scaled(SCALE)))  # type: ignore[arg-type]
-        return report.seconds / report.frames_out, {"backend": report.backend, "limited_by": report.limited_by}
+        sink = Sink(self.spec.scaled(SCALE))
+        begun = time.perf_counter()
+        report = run(MemoryReader(frames, self.spec), upscaler, sink)  # type: ignore[arg-type]
+        start_ms = round((sink.times[0] - begun) * 1000, 1)
+        return sink.steady_s(), {"backend": report.backend, "limited_by": report.limited_by, "start_ms": start_ms}
 
 
 @torch.inference_mode()
@@ -166,7 +174,10 @@ def engine_line(case: Case, rate: float, seconds: float, count: int) -> dict[str
 
 @torch.inference_mode()
 def parity_line(case: Case) -> dict[str, Any]:
-    """Compare a graph, and torch.compile, with operators one by one, over the first frames."""
+    """Compare a graph, and torch.compile, with operators one by one, over the frames after the first.
+
+    Later states are laid out otherwise than the first, for which alone it would be compiled once more.
+    """
     backend = TorchBackend(case.model, case.spec, case.spec.scaled(SCALE))
     translated = "inductor" if case.device.type == "cuda" else "eager"
     ways = {
@@ -174,9 +185,10 @@ def parity_line(case: Case) -> dict[str, Any]:
         "graph_db": Graphed(backend.step, capture(case.device)) if case.device.type == "cuda" else backend.step,
         "compile_db": torch.compile(backend.step, dynamic=False, backend=translated),
     }
+    state = case.stream(backend.step, case.planes)().state
     made = {}
     for name, work in ways.items():
-        stream = case.stream(work, case.planes)
+        stream = Stream(work, state, case.planes[1:])
         made[name] = [stream().planes for _ in range(COMPARED)]
     return {name: decibels(made[name], made["plain"]) for name in ("graph_db", "compile_db")}
 
@@ -192,20 +204,23 @@ def main() -> None:
     device = torch.device("cpu" if chosen.rehearse else "cuda")
     sizes = {"tiny": (16, 24)} if chosen.rehearse else SIZES
     seconds, count, dtype = (0.0, 6, torch.float32) if chosen.rehearse else (2.0, 400, torch.bfloat16)
-    clock, lines, left_out = Clock(chosen.minutes), Lines(chosen.out, "engine"), []
+    clock, lines = Clock(chosen.minutes), Lines(chosen.out, "engine")
     rate = matrix_rate(device, 64 if chosen.rehearse else 8192, seconds)
     lines.write(what="machine", bf16_tera_macs_per_s=round(rate / 1e12, 3), **machine(device))
-    for name, size in reversed(sizes.items()):
-        for tier in chosen.tiers:
-            facts = {"what": "engine", "tier": tier, "size": name, "input": f"{size[1]}x{size[0]}"}
-            if clock.left < 60 and not chosen.rehearse:
-                left_out.append(facts)
-                continue
-            try:
-                case = Case(tier, size, device, dtype)
-                lines.write(**facts, **engine_line(case, rate, seconds, count), **parity_line(case))
-            except Exception as error:
-                lines.write(**facts, error=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+    measured = {"engine": lambda case: engine_line(case, rate, seconds, count), "parity": parity_line}
+    least = {"engine": 30, "parity": 120}
+    left_out = []
+    for what, measure in measured.items():
+        for name, size in reversed(sizes.items()):
+            for tier in chosen.tiers:
+                facts = {"what": what, "tier": tier, "size": name, "input": f"{size[1]}x{size[0]}"}
+                if clock.left < least[what] and not chosen.rehearse:
+                    left_out.append(facts)
+                    continue
+                try:
+                    lines.write(**facts, **measure(Case(tier, size, device, dtype)))
+                except Exception as error:
+                    lines.write(**facts, error=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
     lines.write(what="left out", jobs=left_out)
 
 

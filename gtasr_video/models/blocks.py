@@ -31,7 +31,8 @@ class TauEmbedding(nn.Module):
 
     def forward(self, tau: Tensor) -> Tensor:
         """Return the embedding of `tau`."""
-        angle = tau.float()[:, None] * torch.tensor(self.frequencies, device=tau.device)
+        # Number by number: a tensor of them would be copied from the host, which a CUDA graph cannot hold.
+        angle = torch.cat([tau.float()[:, None] * frequency for frequency in self.frequencies], dim=1)
         waves = torch.cat([angle.sin(), angle.cos()], dim=1).to(self.hidden.weight.dtype)
         return F.silu(self.hidden(waves))
 

@@ -26,7 +26,7 @@ CODECS = ("h264", "hevc", "mpeg4", "vp9")
 class DegradationSettings:
     """How often each damage happens (0..1) and how strong it is. The defaults are a mild mix.
 
-    clean_share         clips that get antialiased bicubic shrinking and H.264 at `crf`, and nothing else
+    clean_share         clips that get antialiased bicubic shrinking and, as often as `codec` says, H.264 at `crf`
     blur, blur_sigma    Gaussian blur before shrinking, in HR pixels; `anisotropic`: share of long kernels
     other_shrink        area or bilinear shrinking in place of bicubic
     noise, noise_sigma  in 8-bit steps; `poisson`, `gray_noise`: shares that follow the light, have no colour
@@ -255,7 +255,9 @@ def _convolve(x: Tensor, kernels: Tensor) -> Tensor:
     (frames, channels), (ky, kx) = x.shape[:2], kernels.shape[1:]
     padded = _mirrored(_mirrored(x, kx // 2, -1), ky // 2, -2).flatten(0, 1)[None]
     weights = kernels.to(x).repeat_interleave(channels, dim=0)[:, None]
-    ready = padded.contiguous(memory_format=torch.channels_last)
+    # On CUDA torch's own kernel for planes by themselves: channels last would go to cuDNN, which tries its algorithms
+    # anew for each shape, and nearly every clip has one of its own.
+    ready = padded if padded.is_cuda else padded.contiguous(memory_format=torch.channels_last)
     return F.conv2d(ready, weights, groups=frames * channels).view(x.shape)
 
 

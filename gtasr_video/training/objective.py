@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from gtasr_video.models.facts import State
-from gtasr_video.models.gtasr import Context, GTASRVideo, Prediction
-from gtasr_video.models.temporal import move_picture
+from gtasr_video.models.flow import Motion
+from gtasr_video.models.gtasr import Context, GTASRVideo
+from gtasr_video.models.temporal import Reference, find_reference, move_picture
 from gtasr_video.training import losses
 from gtasr_video.training.clips import Batch
 from gtasr_video.training.losses import Perceptual
@@ -99,9 +100,11 @@ class Draw:
         return numbers
 
     def normal(self, like: Tensor) -> Tensor:
-        """Return unit Gaussian noise of the shape of `like`."""
-        whole = torch.randn(len(like) * self.ranks.count, *like.shape[1:], generator=self.generator)
-        return self.ranks.share(whole).to(like.device)
+        """Return unit Gaussian noise of the shape of `like`, drawn where that lies."""
+        key = int(torch.randint(2**62, (1,), generator=self.generator))
+        there = torch.Generator(like.device).manual_seed(key)
+        shape = len(like) * self.ranks.count, *like.shape[1:]
+        return self.ranks.share(torch.randn(shape, generator=there, device=like.device))
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,11 +167,13 @@ class Objective:
         b, frames = pictures.y.shape[:2]
         t = draw.path_steps(b, self.phase, pictures.y.device)
         heard = draw.frames(frames, self.phase.perceptual_frames)
+        references = self._references(pictures.y) if self.phase.memory else ()
         state: State | None = None
         previous: Moment | None = None
         for k in range(frames):
             share = frames / len(heard) if k in heard else 0.0
-            moment, state = self._look(pictures, k, state if self.phase.memory else None, t, draw, share)
+            reference = references[k - 1] if references and k else None
+            moment, state = self._look(pictures, k, state if reference else None, reference, t, draw, share)
             for name, value in self._frame_terms(moment, draw).items():
                 sums[name].append(value)
             if previous is not None:
@@ -177,39 +182,58 @@ class Objective:
             previous = moment
         return {name: torch.stack(values).mean() for name, values in sums.items()}
 
+    def _references(self, y: Tensor) -> list[Reference]:
+        """Return what each frame of the clips (B, T, 3, h, w) but the first refers to.
+
+        Motion needs the inputs alone: all pairs at once take few operations where one by one they take thousands.
+        """
+        b, pairs = y.shape[0], y.shape[1] - 1
+        if not pairs:
+            return []
+        age = torch.ones(b * pairs, dtype=torch.int64, device=y.device)
+        now, before = y[:, 1:].flatten(0, 1), y[:, :-1].flatten(0, 1)
+        motion, confidence, valid = find_reference(now, before, age, self.model.architecture.cell)
+        of_pairs = [x.view(b, pairs, *x.shape[1:]).unbind(1) for x in (*motion, confidence, valid)]
+        return [Reference(Motion(*parts[:3]), *parts[3:]) for parts in zip(*of_pairs, strict=True)]
+
     def _look(
-        self, pictures: Pictures, k: int, state: State | None, t: Tensor, draw: Draw, share: float
+        self,
+        pictures: Pictures,
+        k: int,
+        state: State | None,
+        reference: Reference | None,
+        t: Tensor,
+        draw: Draw,
+        share: float,
     ) -> tuple[Moment, State]:
         """Evaluate the consistency function at t (with gradient) and t - 1 (without) for frame k.
 
-        `state` None says that nothing comes before it.
+        `state` and `reference` None say that nothing comes before it.
         """
         model, path = self.model, self.path
         x0, y = pictures.x0[:, k], pictures.y[:, k]
-        context = model.observe(y, state)
+        context = model.observe(y, state, reference)
         state = state or model.initial(y.shape[0], *y.shape[2:])
         # Without memory every frame is number 0 of its scene: its noise must differ all the same.
         seed = draw.seed if self.phase.memory else draw.seed + 97 * k
         noise, drift = model.next_noise(y, state, context.reference, seed)
         truth = model.to_cells(x0 - context.yup)
-        predicted = self._at(context, truth, noise, path.tau(t))
+        # Where all are at the end of a path without noise, nothing is on it.
+        bare = self.phase.end_share == 1 and path.noise_scale == 0
+        start = None if bare else self._state_at(truth, noise, path.tau(t))
+        predicted = model.predict(context, start, path.tau(t))
         prediction = context.yup + model.to_picture(predicted.residual).float()
         target = None
         if self.phase.weights.consistency:
             with torch.no_grad():
-                before = self._at(context, truth, noise, path.tau(t - 1))
+                earlier = path.tau(t - 1)
+                before = model.predict(context, self._state_at(truth, noise, earlier), earlier)
             target = context.yup + model.to_picture(before.residual).float()
         moment = Moment(context, y, x0, prediction, target, state, share)
         return moment, model.advance(y, state._replace(noise=noise, drift=drift), context.reference, predicted)
 
-    def _at(self, context: Context, truth: Tensor, noise: Tensor, tau: Tensor) -> Prediction:
-        """Return what the network makes of the truth's point of the path at `tau`."""
-        return self.model.predict(context, self._state_at(truth, noise, tau), tau)
-
-    def _state_at(self, truth: Tensor, noise: Tensor, tau: Tensor) -> Tensor | None:
-        """Return x_t - yup as cells: (1 - a_t)(x0 - yup) + sigma_t eps; None where that is zero."""
-        if self.phase.end_share == 1 and self.path.noise_scale == 0 and bool((tau == 1).all()):
-            return None
+    def _state_at(self, truth: Tensor, noise: Tensor, tau: Tensor) -> Tensor:
+        """Return x_t - yup as cells: (1 - a_t)(x0 - yup) + sigma_t eps."""
         a = tau.view(-1, 1, 1, 1)
         state = (1 - a) * truth
         if self.path.noise_scale == 0:
@@ -277,7 +301,7 @@ class Objective:
         """Return (xf, xr): the frozen copy at a middle step started from the prediction and from the truth."""
         assert self.frozen is not None
         g, yup = self.frozen, moment.context.yup
-        context = g.observe(moment.y, moment.state)
+        context = g.observe(moment.y, moment.state, moment.context.reference)
         middle = max(1, self.path.steps // 2)
         tau = self.path.tau(torch.full((len(yup),), middle, device=yup.device))
         eps = draw.normal(yup)

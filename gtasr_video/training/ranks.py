@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-from gtasr_video.device import Device, choose
+from gtasr_video.device import Device, choose, current
 from gtasr_video.errors import TrainingError
 from gtasr_video.training.settings import TrainSettings
 
@@ -103,6 +103,7 @@ def joined(device: Device) -> Iterator[Ranks]:
         "nccl" if on_gpu else "gloo", timeout=_PATIENCE, device_id=device.torch_device if on_gpu else None
     )
     try:
-        yield Ranks(dist.get_rank(), count)
+        with current(device.torch_device):
+            yield Ranks(dist.get_rank(), count)
     finally:
         dist.destroy_process_group()

@@ -266,7 +266,8 @@ def test_clips_are_made_on_the_gpu(tmp_path: Path) -> None:
     batch = next(iter(Loader(there, 8, workers=4)))
     assert batch.hr.device.type == batch.flow.device.type == "cuda"
     assert batch.hr.shape == (8, 3, 3, 64, 64) and batch.has_flow.any()
-    assert torch.equal(batch.lr, there.batch(range(8)).lr)
+    # Other groups of clips are other batches to cuDNN, which may then sum in another order.
+    assert (batch.lr.int() - there.batch(range(8)).lr.int()).abs().max() <= 1
 
 
 def test_a_thread_makes_ahead_passes_errors_on_and_ends() -> None:

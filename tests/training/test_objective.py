@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from gtasr_video.models.gtasr import GTASRVideo
+from gtasr_video.models.temporal import Reference
 from gtasr_video.training.batches import Clip, stack
 from gtasr_video.training.objective import Draw, Objective, Pictures
 from gtasr_video.training.settings import Phase, Weights
@@ -76,6 +77,26 @@ def test_a_term_without_weight_costs_no_look_at_the_network() -> None:
         assert len(looks) == expected
         assert ("loss/ct" in terms) == bool(consistency)
         assert looks[0] is None, "at t = N without noise the state on the path is zero"
+
+
+def test_the_motion_of_all_pairs_at_once_is_that_of_each_by_itself() -> None:
+    network = model()
+    both = [clip(4).y, clip(4).y.flip(1)]
+    y = torch.cat(both)
+    found = Objective(network, Phase(frames=4), None)._references(y)
+    state = network.initial(2, *y.shape[3:])
+    for k in range(4):
+        context = network.observe(y[:, k], state)
+        if k:
+            for one, other in zip(_flat(context.reference), _flat(found[k - 1]), strict=True):
+                assert torch.equal(one, other)
+        prediction = network.predict(context, None, torch.ones(2))
+        state = network.advance(y[:, k], state, context.reference, prediction)
+    assert found[0].valid.all()
+
+
+def _flat(reference: Reference) -> tuple[Tensor, ...]:
+    return *reference.motion, *reference[1:]
 
 
 def test_similarity_and_colour_are_asked_for_by_their_weights() -> None:

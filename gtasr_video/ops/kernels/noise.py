@@ -12,12 +12,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from gtasr_video.ops.kernels.launch import where_tensors_are
 from gtasr_video.ops.noise import stream_keys
 
 _BLOCK = 512
 _TURN: tl.constexpr = tl.constexpr(2.0**-24 * 2 * math.pi)
 
 
+@where_tensors_are
 def keyed_gaussian(seed: int, age: Tensor, shape: tuple[int, int, int]) -> Tensor:
     """Return what `gtasr_video.ops.noise.keyed_gaussian` does: the same integers, the floats to rounding."""
     count = math.prod(shape)
@@ -27,6 +29,7 @@ def keyed_gaussian(seed: int, age: Tensor, shape: tuple[int, int, int]) -> Tenso
     return out
 
 
+@where_tensors_are
 def transport_noise(noise: Tensor, drift: Tensor, vector: Tensor, keep: Tensor, fresh: Tensor) -> tuple[Tensor, Tensor]:
     """Return what `gtasr_video.models.temporal.transport_noise` does; all arguments as there."""
     noise, drift, vector, keep, fresh = (t.contiguous() for t in (noise, drift, vector.float(), keep, fresh))

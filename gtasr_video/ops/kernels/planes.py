@@ -18,6 +18,7 @@ from torch import Tensor
 from gtasr_video.frames import ColorSpec, PixelLayout
 from gtasr_video.ops.color import WEIGHTS, chroma_range, cosited, luma_range
 from gtasr_video.ops.dither import DITHERED_BITS
+from gtasr_video.ops.kernels.launch import where_tensors_are
 
 _BLOCK = 512
 # How chroma lies along one side: on every pixel, between two, or on every other one.
@@ -25,6 +26,7 @@ _FULL, _BETWEEN, _COSITED = 0, 1, 2
 _YUV, _GREY, _RGB = 0, 1, 2
 
 
+@where_tensors_are
 def picture_from_planes(planes: tuple[Tensor, ...], layout: PixelLayout, color: ColorSpec, multiple: int) -> Tensor:
     """Return (1, 3, H, W) float32 in [-1, 1] of `planes`, continued to multiples of `multiple` with its last pixels."""
     height, width = planes[0].shape
@@ -45,6 +47,7 @@ def picture_from_planes(planes: tuple[Tensor, ...], layout: PixelLayout, color: 
     return out
 
 
+@where_tensors_are
 def planes_from_cells(
     x: Tensor,
     residual: Tensor,
