@@ -73,7 +73,7 @@ def load_config(
     """Build the dataclass `cls` from its defaults, `begin`, the file `name`, then ``KEY=VALUE`` overrides.
 
     Keys may be dotted to reach nested dataclasses, and elements of arrays by number: ``phases.0.batch=4``. A file
-    may start from another with ``extends = "name"``.
+    may start from another with ``extends = "name"``, a path counting from the folder it lies in.
     Raises ConfigError for unknown keys, values of the wrong type, and files that are not TOML.
     """
     values: dict[str, Any] = dict(begin or {})
@@ -102,7 +102,9 @@ def _read_file(path: Path, section: str, values: dict[str, Any], where: dict[str
         raise ConfigError(f"{path}: not TOML ({error})") from error
     base = data.pop("extends", None)
     if base is not None:
-        _read_file(find_config(str(base), section), section, values, where, (*seen, path))
+        beside = path.parent / str(base)
+        found = beside if beside.suffix == ".toml" and beside.is_file() else find_config(str(base), section)
+        _read_file(found, section, values, where, (*seen, path))
     lines = _lines(text)
     for key in _flat(data):
         where[_numbered(key)] = f"{path}:{lines.get(key, 1)}"

@@ -173,6 +173,15 @@ def test_files_that_cannot_be_read_or_are_no_toml(tmp_path: Path) -> None:
         load_config(Settings, str(tmp_path / "b.toml"))
 
 
+def test_a_file_extends_one_beside_it_wherever_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").mkdir()
+    write(tmp_path / "mine" / "base.toml", 'name = "base"\n')
+    file = write(tmp_path / "mine" / "more.toml", 'extends = "base.toml"\nsize = 3\n')
+    monkeypatch.chdir(tmp_path)
+    loaded = load_config(Settings, str(file))
+    assert (loaded.name, loaded.size) == ("base", 3)
+
+
 def test_a_file_that_extends_itself(tmp_path: Path) -> None:
     file = tmp_path / "a.toml"
     file.write_text(f'extends = "{file}"\n', encoding="utf-8")

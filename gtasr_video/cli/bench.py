@@ -11,6 +11,9 @@ import click
 
 from gtasr_video.errors import EvaluationError, OutputError, UsageError
 
+# Those of the setting `backend`; written out, as --help loads no torch.
+BACKENDS = ("auto", "torch", "cuda-graph", "openvino", "openvino-int8")
+
 
 @click.command("bench", short_help="Measure speed, stage by stage, and beside peers.")
 @click.argument("source", metavar="[INPUT]", required=False, type=click.Path(dir_okay=False, path_type=Path))
@@ -20,7 +23,7 @@ from gtasr_video.errors import EvaluationError, OutputError, UsageError
 @click.option("--frames", default=60, show_default=True, help="Frames of it.")
 @click.option("--rounds", default=3, show_default=True, help="How often all that is measured takes turns.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--backend", default="auto", show_default=True, help="auto, torch, openvino or openvino-int8.")
+@click.option("--backend", default="auto", show_default=True, type=click.Choice(BACKENDS), help="Who computes.")
 @click.option("--codec", help="h264, h265, av1, vp9, prores or ffv1.  [default: h264]")
 @click.option(
     "--peer", "peers", multiple=True, metavar="FILE.param", type=click.Path(path_type=Path), help="An ncnn model."

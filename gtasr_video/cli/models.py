@@ -34,6 +34,7 @@ def command() -> None:
     with out.capture() as text:
         out.print(table)
     click.echo(text.get(), nl=False)
+    click.echo("Parameters: with what is particular to x4, x3 and x2; weights may have other scales.")
     click.echo("MAC/px: multiply-accumulates of one step per pixel of the input, all counted.")
     click.echo("Designed for: what a tier's budget aims at, not a speed that was measured.\n")
     for name in TIERS:

@@ -81,7 +81,7 @@ def command(
         _log.info("no --config given: training by %s", config_name)
     begin_with = before.get("settings") if config_name is None else None
     settings = load_config(TrainSettings, config_name, overrides, section="train", begin=begin_with)
-    if vgg and not settings.vgg:
+    if vgg:
         settings = dataclasses.replace(settings, vgg=vgg)
     begin = str(init or settings.init)
     start = weights_path(begin) if begin else None

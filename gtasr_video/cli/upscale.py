@@ -22,7 +22,9 @@ _CODECS = "h264, h265, av1, vp9, prores or ffv1; h264_nvenc or hevc_nvenc on an 
 @click.option("--device", metavar="auto|cpu|cuda[:N]", help="Where to compute.  [default: auto]")
 @click.option("--seed", type=int, metavar="N", help="Of the network's noise; same seed, same bytes.  [default: 0]")
 @click.option("--codec", metavar="C", help=f"{_CODECS}.  [default: the container's usual one]")
-@click.option("--crf", type=int, metavar="N", help="Quality; lower is better and larger.  [default: the codec's]")
+@click.option(
+    "--crf", type=int, metavar="N", help="Quality; lower is better and larger.  [default: the codec's, 18 for h264]"
+)
 @click.option("--preset", metavar="P", help="The encoder's speed against size.  [default: the codec's]")
 @click.option("--pix-fmt", metavar="F", help="Pixel format, such as yuv420p10le.  [default: as the input]")
 @click.option(
@@ -65,8 +67,9 @@ def command(
 ) -> int:
     """Upscale the video INPUT into OUTPUT, with its sound, its exact times and its tags.
 
-    OUTPUT's extension names its format: mp4, m4v, mov, mkv, webm, ts or m2ts. Either may be - for a pipe, or an
-    address; OUTPUT also an HLS or DASH list (.m3u8, .mpd).
+    OUTPUT's extension names its format: mp4, m4v, mov, mkv, webm, ts or m2ts. Pictures (photo.jpg photo.png),
+    numbered pictures (frames/%05d.png) and animations (gif, webp) do, too. Either may be - for a pipe, or an address;
+    OUTPUT also an HLS or DASH list (.m3u8, .mpd).
 
     Interrupted, it keeps what is finished in OUTPUT.job: the same command goes on from there.
 

@@ -52,7 +52,7 @@ class DataSettings:
                          far apart, and as many clips take turns in between
     region               side of the degraded clip in LR pixels; 0: 2 crops for single frames, 1.5 for clips
     lead                 extra frames encoded around a clip, so that it is seldom the codec's first picture
-    short_side           larger pictures are shrunk to this short side when they are read
+    short_side           larger pictures, not videos, are shrunk to this short side when they are read
     memory_gb            decoded material held in memory, in GiB, but no more than half of what is free; what is beyond
                          is read from disk when drawn
     cache                folder in which decoded material is kept, so that other runs start at once; empty for none

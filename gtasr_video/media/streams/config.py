@@ -24,7 +24,8 @@ class StreamConfig:
     on_end          what to do when a stream has ended: "stop", or "wait" until there is more
     open_timeout, read_timeout   seconds without a first byte, or a further one, until a connection counts as dead
     give_up         seconds without a connection until a stream counts as lost (with ``on_end="wait"`` never)
-    max_bitrate, max_pixels      the most bits a second from a publisher we listen for, and pixels a picture
+    max_bitrate   the most bits a second from a publisher we listen for
+    max_pixels    the most pixels in a picture of whatever address is read
     rtsp_transport  tcp or udp
     ca_file         certificates (PEM) to trust besides those that the system trusts: rtmps, rtsps, https
 

@@ -22,12 +22,13 @@ def _of_network(upscaler: Upscaler) -> dict[str, Any]:
     facts, device = upscaler.model.facts, upscaler.device
     return {
         "model": facts.name,
-        "weights": _weights(upscaler.model),
         "backend": upscaler.backend,
         "scale": facts.scale,
         "seed": upscaler.seed,
         "device": device.torch_device.type,
         "dtype": str(device.dtype).removeprefix("torch."),
+        # Last, as they are those of the type above: another engine is named as such.
+        "weights": _weights(upscaler.model),
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
@@ -108,6 +109,13 @@ def test_what_cannot_be_measured_is_said_in_one_line(arguments: list[str], code:
     assert outcome.code == code
     assert said in outcome.err.splitlines()[-1]
     assert "round 1" not in outcome.err
+
+
+def test_the_backends_it_takes_are_those_there_are() -> None:
+    from gtasr_video.api import UpscaleConfig
+    from gtasr_video.cli.bench import BACKENDS
+
+    assert get_args(get_type_hints(UpscaleConfig)["backend"]) == BACKENDS
 
 
 def test_samples_sum_up() -> None:
