@@ -19,7 +19,7 @@ from gtasr_video.media.audit import Expected, audit_file
 from gtasr_video.media.writer import Writer as JoinedBy
 from gtasr_video.runtime.report import Report
 from tests import fakes
-from tests.clips import Picture, Sound, join, make_clip, phone_times, times
+from tests.clips import Picture, Sound, damage_packets, join, make_clip, phone_times, times
 from tests.conftest import Outcome
 from tests.media.test_writer import copy, in_layout
 
@@ -133,6 +133,16 @@ def test_a_frame_that_turned_black_makes_the_output_suspect(source: Path, tmp_pa
         gtasr_video.upscale(source, out, model=Blackens(2), device="cpu")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out.suspect-1.mp4", "out.suspect.mp4"]
     assert (tmp_path / "out.suspect.mp4").read_bytes() == kept
+
+
+def test_what_is_wrong_with_the_source_is_said_of_a_suspect_output_too(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = make_clip(tmp_path / "whole.mp4", frames=24, gop=12, codec="mpeg4", bframes=0)
+    spoiled = damage_packets(whole, [20], tmp_path / "in.mp4")
+    with pytest.raises(AuditError, match="lost its picture"):
+        gtasr_video.upscale(spoiled, tmp_path / "out.mp4", model=Blackens(2), device="cpu")
+    assert any("damaged" in record.getMessage() for record in caplog.records)
 
 
 def test_a_black_frame_that_was_black_is_none(tmp_path: Path) -> None:

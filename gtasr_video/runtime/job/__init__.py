@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -94,6 +94,11 @@ def help_job(job: Job) -> None:
             os.close(lock)
 
 
+def _warn(lines: Iterable[str]) -> None:
+    for line in lines:
+        log.warning("%s", line)
+
+
 class _Run:
     def __init__(self, job: Job, source: dict[str, Any]) -> None:
         self._job, self._source = job, source
@@ -110,9 +115,10 @@ class _Run:
             if resumed:
                 log.log(NOTICE, "%s: going on after %d frames that are done", output, resumed)
             report = self._work(journal, progress)
+            # Before the audit: what is wrong with the source explains what it may find.
+            _warn(job.reader.warnings())
             writer, audit = self._join(journal)
-            for warning in (*job.reader.warnings(), *writer.warnings()):
-                log.warning("%s", warning)
+            _warn(writer.warnings())
             journal.remove()
         except BaseException as error:
             self._keep(journal, error)
