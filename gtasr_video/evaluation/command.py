@@ -50,8 +50,8 @@ EXTRA = {"cv2": "opencv-python-headless", "scipy": "scipy", "PIL": "pillow"}
 @click.option("--scale", type=int, help="How many times larger the result is.  [default: 4]")
 @click.option("--degradation", "degradations", multiple=True, metavar="NAME", help=f"Of {', '.join(DEGRADATIONS)}.")
 @click.option("--limit-frames", type=int, metavar="N", help="Only the first N frames of each clip.")
-@click.option("--vgg", type=click.Path(path_type=Path), envvar="GTASR_VGG", help="VGG16 weights (or $GTASR_VGG).")
-@click.option("--niqe", type=click.Path(path_type=Path), envvar="GTASR_NIQE", help="NIQE's .mat (or $GTASR_NIQE).")
+@click.option("--vgg", metavar="FILE|none", envvar="GTASR_VGG", help="VGG16 weights (or $GTASR_VGG).")
+@click.option("--niqe", metavar="FILE|none", envvar="GTASR_NIQE", help="NIQE's .mat (or $GTASR_NIQE).")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for results.json, report.html and sheets/.")
 @click.option(
     "--cache", "cache_folder", type=click.Path(path_type=Path), help="Folder of kept inputs and peers' results."
@@ -168,6 +168,9 @@ def _methods(config: EvaluateConfig, device: Device) -> list[Method]:
 
 def _with_options(config: EvaluateConfig, options: dict[str, Any]) -> EvaluateConfig:
     given = {name: value for name, value in options.items() if value not in (None, ())}
+    for name in ("vgg", "niqe"):
+        if name in given:
+            given[name] = None if given[name] == "none" else Path(given[name])
     try:
         return replace(config, **given)
     except ValueError as error:

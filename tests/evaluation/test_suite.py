@@ -109,6 +109,8 @@ def test_weights_may_come_from_the_environment(truth_folder: Path, vgg_file: Pat
     arguments = (truth_folder / "stills", "--config", "quick", "--cache", tmp_path, "--device", "cpu")
     result = run(*arguments, env={"GTASR_VGG": str(vgg_file)})
     assert "VGG16 ratio" in result.stdout
+    result = run(*arguments, "--vgg", "none", env={"GTASR_VGG": str(vgg_file)})
+    assert "VGG16 distance left out" in result.stdout
 
 
 def counting(calls: list[int]) -> FrameMethod:
