@@ -29,6 +29,10 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.5, help="how much of the average is --mix's")
     parser.add_argument("--derive", type=int, action="append", default=[], help="a scale to derive from the first one")
     parser.add_argument("--soften", type=float, help="factor on the head of scale 1: a little of what it would do")
+    parser.add_argument(
+        "--hold", type=float, default=0.0, help="added to the gate of memory (its logit), but at scale 1"
+    )
+    parser.add_argument("--louder", type=float, default=1.0, help="factor on what the heads say, but at scale 1")
     parser.add_argument("--in-training", action="store_true", help="mark them as unfinished")
     args = parser.parse_args()
     try:
@@ -36,6 +40,7 @@ def main() -> None:
         network = load_network(args.weights)
         if args.mix:
             _mix(network, load_network(args.mix), args.share)
+        _tune(network, args.hold, args.louder)
         network = with_scales(network, args.derive)
         if args.soften is not None:
             _soften(network, args.soften)
@@ -60,6 +65,16 @@ def _mix(network: GTASRVideo, other: GTASRVideo, share: float) -> None:
         sys.exit("ship_weights: only weights of one tier with the same scales can be averaged")
     for value, theirs in zip(network.state_dict().values(), other.state_dict().values(), strict=True):
         value.lerp_(theirs, share)
+
+
+@torch.no_grad()
+def _tune(network: GTASRVideo, hold: float, louder: float) -> None:
+    """Let more of what memory gives be held, as clips in training are short; and the rest be said louder for it."""
+    for scale in set(network.scales) - {1}:
+        adapter = network.adapters.get_submodule(f"x{scale}")
+        dict(adapter.named_parameters())["hold.bias"].add_(hold)
+        for parameter in adapter.get_submodule("head").parameters():
+            parameter.mul_(louder)
 
 
 @torch.no_grad()
