@@ -241,7 +241,7 @@ def damage(path: Path) -> None:
         ("*.state", lambda path: path.write_bytes(b"")),
         ("../job.json", lambda path: path.write_text("{")),
     ],
-    ids=str,
+    ids=("packets damaged", "no packets", "other packets", "no list", "no state", "empty state", "half a job"),
 )
 def test_a_spoiled_journal_costs_time_but_not_the_result(what: str, spoil: Any, tmp_path: Path) -> None:
     source, out = unfinished(tmp_path)
