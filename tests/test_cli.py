@@ -295,6 +295,8 @@ def test_train_hands_on_what_it_was_given(cli: Cli, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(loop, "train", train)
     out = tmp_path / "run"
     arguments = (
+        "--config",
+        "train/smoke",
         "--set",
         "seed=9",
         "--data",

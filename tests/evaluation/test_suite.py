@@ -218,8 +218,8 @@ def test_a_failing_peer_is_named_with_the_clip(truth_folder: Path, tmp_path: Pat
         (["{truth}", "--vgg", "none.npz"], "no such file of VGG16 weights", 1),
         (["{truth}", "--niqe", "none.mat"], "no such file of NIQE parameters", 1),
         (["{truth}", "--peer", "bicubik"], "did you mean 'bicubic'", 1),
-        (["{truth}", "--model", "xl"], "no model 'xl'", 1),
-        (["{truth}", "--device", "tpu"], "device", 1),
+        (["{truth}", "--model", "xl"], "no model 'xl'", 2),
+        (["{truth}", "--device", "tpu"], "device", 2),
         (["{truth}", "--out", "{truth}/notes.txt"], "cannot be written", 1),
     ],
 )

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from gtasr_video.device import Device
 from gtasr_video.frames import Frame
 from gtasr_video.models.facts import ModelFacts
 from gtasr_video.runtime.channels import Channel
@@ -42,6 +43,10 @@ class Costly:
     made: list[int] = field(default_factory=list)
     cuts: list[int] = field(default_factory=list)
     taken_over: list[str] = field(default_factory=list)
+
+    @property
+    def device(self) -> Device:
+        return Device(torch.device("cpu"), torch.float32, "simulated")
 
     @property
     def model(self) -> Any:
