@@ -108,7 +108,8 @@ def upscale_stream(
     ) as reader:
         if reader.needs_layer and not drop_unsupported:
             raise UsageError(no_base(reader.source.name))
-        outlet = open_outlet(output, config, reader.container, overwrite=overwrite)
+        can_wait = budget_s is None and not is_address(source)
+        outlet = open_outlet(output, config, reader.container, overwrite=overwrite, can_wait=can_wait)
         if asked and is_raw(outlet, encoding):
             raise UsageError(f"{outlet.name}: pictures go out raw, without --{asked[0]}; leave it out, or give --codec")
         enlarged = reader.spec.scaled(upscaler.scale)
@@ -135,7 +136,7 @@ def upscale_stream(
                     writer,
                     budget_s=budget_s,
                     late=live.late,
-                    paced=_comes_in_bursts(source, output),
+                    paced=_comes_in_bursts(source, (output, *config.also)),
                     monitor=monitor,
                 )
         for warning in (*reader.warnings(), *(() if writer.closed else writer.warnings())):
@@ -170,10 +171,10 @@ def _wish(config: StreamConfig, outlet: Outlet) -> SoundWish:
     )
 
 
-def _comes_in_bursts(source: str, output: str) -> bool:
-    """Return whether frames would come faster than `output` wants them: all of a file, a segment of a playlist."""
+def _comes_in_bursts(source: str, outputs: Sequence[str]) -> bool:
+    """Return whether frames would come faster than `outputs` want them: all of a file, a segment of a playlist."""
     playlist = source.partition("?")[0].lower().endswith((".m3u8", ".mpd"))
-    return playlist if is_stream(source) else is_address(output)
+    return playlist if is_stream(source) else any(map(is_address, outputs))
 
 
 def open_source(name: str, config: StreamConfig, video_stream: int | None = None) -> Source:
@@ -188,15 +189,21 @@ def open_source(name: str, config: StreamConfig, video_stream: int | None = None
     return NetworkSource(Address(name), config)
 
 
-def open_outlet(name: str, config: StreamConfig, like: str, *, overwrite: bool) -> Outlet:
-    """Return where the output `name` goes; `like` is the input's format. Raises UsageError or OutputError."""
+def open_outlet(name: str, config: StreamConfig, like: str, *, overwrite: bool, can_wait: bool) -> Outlet:
+    """Return where the output `name` goes.
+
+    like      the input's format
+    can_wait  whether the source may be made to wait; see `NetworkOutlet`
+
+    Raises UsageError or OutputError.
+    """
     if is_sent(name):
         patience = config.give_up if config.on_end == "stop" else None
         names = (name, *config.also)
         receivers = [
             receiver(one, segments=config.segments, overwrite=overwrite, ca_file=config.ca_file) for one in names
         ]
-        return NetworkOutlet(receivers, patience_s=patience)
+        return NetworkOutlet(receivers, patience_s=patience, can_wait=can_wait)
     if name == STANDARD:
         return PipeOutlet(config.output_format, like)
     return FileOutlet(Path(name), overwrite=overwrite)

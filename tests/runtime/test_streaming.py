@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import socket
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +14,11 @@ import pytest
 import gtasr_video
 from gtasr_video.errors import UsageError
 from gtasr_video.media import Reader
+from gtasr_video.media.streams import receivers, send_queue
+from gtasr_video.media.streams.child import Child
 from gtasr_video.media.streams.config import StreamConfig
-from tests.clips import frame_number
+from tests import fakes
+from tests.clips import frame_number, make_clip
 from tests.fakes import Nearest
 from tests.runtime.test_pictures import two_pictures
 
@@ -38,6 +44,30 @@ def test_one_of_several_pictures_is_chosen_for_a_list(tmp_path: Path) -> None:
         assert [frame_number(frame.planes[0]) for frame in reader] == [100, 101, 102]
     with pytest.raises(UsageError, match="has no video stream 2; its video streams are 0"):
         upscale(source, tmp_path / "more.m3u8", video_stream=2)
+
+
+def test_a_list_gets_every_picture_however_fast_they_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file can wait for the program that writes the list, which is far behind before it has begun."""
+
+    def slow(*arguments: Any, **options: Any) -> Child:
+        time.sleep(0.5)
+        return Child(*arguments, **options)
+
+    monkeypatch.setattr(send_queue, "MOST_SECONDS", 0.2)
+    monkeypatch.setattr(receivers, "Child", slow)
+    source = make_clip(tmp_path / "in.mp4", frames=75)
+    report = upscale(source, tmp_path / "out.m3u8")
+    assert report.output["outputs"][0]["dropped"] == 0
+    with Reader(tmp_path / "out-00000.ts") as first, Reader(tmp_path / "out-00001.ts") as second:
+        assert [frame_number(frame.planes[0]) for frame in itertools.chain(first, second)] == list(range(75))
+
+
+def test_a_file_is_sent_at_playback_speed_beside_a_list_too(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(("127.0.0.1", 0))
+        config = gtasr_video.UpscaleConfig(stream=StreamConfig(also=(f"udp://127.0.0.1:{receiver.getsockname()[1]}",)))
+        report = upscale(fakes.clip(tmp_path / "in.mp4", 26), tmp_path / "out.m3u8", config=config)
+    assert report.seconds >= 1.0
 
 
 @pytest.mark.parametrize("target", ["out.mp4", "-", "out.png"])

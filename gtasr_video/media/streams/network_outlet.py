@@ -18,20 +18,22 @@ _OPTIONS: Final = {"pes_payload_size": "0", "muxdelay": "0", "muxpreload": "0", 
 
 
 class NetworkOutlet:
-    """Packs what is written as MPEG-TS, and gives each packet to all of `receivers` without waiting for any.
+    """Packs what is written as MPEG-TS, and gives each packet to all of `receivers` without waiting for those far off.
 
+    can_wait    whether the source can be made to wait: a list on this machine then gets every picture, however fast
+                they come
     patience_s  if no receiver has been reached after so many seconds, the output has failed; None: never
     """
 
     closed = False
 
-    def __init__(self, receivers: Sequence[Receiver], *, patience_s: float | None) -> None:
+    def __init__(self, receivers: Sequence[Receiver], *, patience_s: float | None, can_wait: bool = False) -> None:
         codecs = min((receiver.codecs for receiver in receivers), key=len)
         self.form = Container("mpegts", codecs, options=_OPTIONS)
         self.name = ", ".join(receiver.name for receiver in receivers)
         self.sound_taken = frozenset.intersection(*(receiver.sound for receiver in receivers))
         self.needs_sound = any(receiver.needs_sound for receiver in receivers)
-        self._receivers, self._patience_s = receivers, patience_s
+        self._receivers, self._patience_s, self._can_wait = receivers, patience_s, can_wait
         self._senders: list[Sender] = []
         self._parts: list[bytes] = []
         self._began = time.monotonic()
@@ -39,7 +41,10 @@ class NetworkOutlet:
 
     def open(self) -> NetworkOutlet:
         """Start the programs, and return what takes the bytes."""
-        self._senders = [Sender(receiver.name, receiver.start) for receiver in self._receivers]
+        self._senders = [
+            Sender(receiver.name, receiver.start, waits=receiver.local and self._can_wait)
+            for receiver in self._receivers
+        ]
         return self
 
     def write(self, data: bytes) -> int:

@@ -27,6 +27,7 @@ class Receiver:
 
     sound        codecs of sound that it takes as they are; needs_sound: whether it wants some in any case
     codecs       those of the picture, the default first
+    local        whether it is on this machine, and takes what comes as fast as it comes
     """
 
     name: str
@@ -34,6 +35,7 @@ class Receiver:
     needs_sound: bool
     codecs: tuple[str, ...]
     start: Callable[[], Child]
+    local: bool = False
 
 
 def is_list(name: str) -> bool:
@@ -99,8 +101,8 @@ def _list(path: Path, segments: int, overwrite: bool) -> Receiver:
         return Child(sink_graph(url, muxer, {**options, **more}), None, reads=True)
 
     if muxer == "hls":
-        return Receiver(str(path), _TS_SOUND, False, _CODECS, start)
-    return Receiver(str(path), frozenset({"aac"}), False, _CODECS[:1], start)
+        return Receiver(str(path), _TS_SOUND, False, _CODECS, start, local=True)
+    return Receiver(str(path), frozenset({"aac"}), False, _CODECS[:1], start, local=True)
 
 
 def _hls(path: Path, segments: int) -> tuple[str, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""What waits to be sent to one receiver: bounded, and given up as a whole up to the next key picture."""
+"""What waits to be sent to one receiver: bounded. Where too much waits it is given up, or whoever writes waits."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from typing import Final, NamedTuple
 
-# A receiver may fall behind by this much before what waits for it is given up.
+# A receiver may fall behind by this much before what waits for it is given up, or it is waited for.
 MOST_SECONDS: Final = 4.0
 MOST_BYTES: Final = 64 << 20
 
@@ -21,13 +21,16 @@ class Chunk(NamedTuple):
 
 
 class SendQueue:
-    """Chunks from the thread that writes to the one that sends; `put` never waits.
+    """Chunks from the thread that writes to the one that sends.
 
+    waits     whether `put` waits for room: for a receiver as fast as this machine, and a source that can be made to
+              wait. Otherwise `put` never waits, and what a receiver has no time for is given up
     dropped   pictures that were given up
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, waits: bool = False) -> None:
         self.dropped = 0
+        self._waits = waits
         self._chunks: deque[Chunk] = deque()
         self._bytes = 0
         self._skipping = True
@@ -38,9 +41,11 @@ class SendQueue:
         return len(self._chunks)
 
     def put(self, chunk: Chunk) -> None:
-        """Add `chunk`; where too much waits, all of it is given up, and what comes until the next key picture."""
+        """Add `chunk` once there is room; or at once, giving up all that waits and what comes until a key picture."""
         with self._change:
-            if self._is_full(chunk):
+            if self._waits:
+                self._change.wait_for(lambda: self._ended or not self._is_full(chunk))
+            elif self._is_full(chunk):
                 self._give_up()
             if self._skipping and not chunk.key:
                 self.dropped += chunk.pictures
@@ -48,10 +53,12 @@ class SendQueue:
             self._skipping = False
             self._chunks.append(chunk)
             self._bytes += len(chunk.data)
-            self._change.notify()
+            self._change.notify_all()
 
     def _is_full(self, chunk: Chunk) -> bool:
-        behind = chunk.time - self._chunks[0].time if self._chunks else 0.0
+        if not self._chunks:
+            return False
+        behind = chunk.time - self._chunks[0].time
         return behind > MOST_SECONDS or self._bytes + len(chunk.data) > MOST_BYTES
 
     def _give_up(self) -> None:
@@ -59,6 +66,7 @@ class SendQueue:
         self._chunks.clear()
         self._bytes = 0
         self._skipping = True
+        self._change.notify_all()
 
     def restart(self) -> None:
         """Give up what comes before the last key picture that waits: a new receiver begins there."""
@@ -71,6 +79,7 @@ class SendQueue:
                 chunk = self._chunks.popleft()
                 self._bytes -= len(chunk.data)
                 self.dropped += chunk.pictures
+            self._change.notify_all()
 
     def get(self, timeout_s: float) -> Chunk | None:
         """Return the next chunk, or None if there is none after `timeout_s`, or if no more will come."""
@@ -80,6 +89,7 @@ class SendQueue:
                 return None
             chunk = self._chunks.popleft()
             self._bytes -= len(chunk.data)
+            self._change.notify_all()
             return chunk
 
     def end(self, *, empty: bool = False) -> None:
@@ -88,7 +98,7 @@ class SendQueue:
             self._ended = True
             if empty:
                 self._give_up()
-            self._change.notify()
+            self._change.notify_all()
 
     @property
     def ended(self) -> bool:

@@ -30,14 +30,15 @@ class Sender:
     """Sends chunks through the program that `start` gives, and through another when that one ends or stands still.
 
     name          the receiver, without secrets
+    waits         whether whoever writes waits for it, see `SendQueue`
     reconnects    how often another program had to be started after one that had sent something
     stalls        how often one was ended because it stood still
     reason        why the last one ended
     """
 
-    def __init__(self, name: str, start: Callable[[], Child]) -> None:
+    def __init__(self, name: str, start: Callable[[], Child], *, waits: bool = False) -> None:
         self.name, self._start = name, start
-        self.queue = SendQueue()
+        self.queue = SendQueue(waits=waits)
         self.reconnects = self.stalls = self.bytes = 0
         self.connected = self.was_connected = False
         self.reason = ""

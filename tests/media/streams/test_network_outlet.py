@@ -40,7 +40,7 @@ def send(
 ) -> Any:
     """Send `source`, twice as large, to all receivers, and return the report."""
     receivers = [receiver(str(name), segments=0, overwrite=False, ca_file=ca_file) for name in names]
-    outlet = NetworkOutlet(receivers, patience_s=patience_s)
+    outlet = NetworkOutlet(receivers, patience_s=patience_s, can_wait=not paced)
     with (
         StreamReader(FileSource(source)) as reader,
         StreamWriter(outlet, reader.spec.scaled(2), Encoding(crf=10), sound=reader.sound, live=True) as writer,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+import pytest
+
 from gtasr_video.media.streams import send_queue
 from gtasr_video.media.streams.send_queue import Chunk, SendQueue
 
@@ -91,3 +93,46 @@ def test_who_waits_is_woken_by_the_end() -> None:
     thread.join(60)
     assert len(got) == 1
     assert queue.get(60) is None
+
+
+def slow_reader(queue: SendQueue, got: list[int]) -> threading.Thread:
+    """Start a thread that takes all chunks, beginning a while after the writer."""
+
+    def take() -> None:
+        threading.Event().wait(0.2)
+        while (one := queue.get(60)) is not None:
+            got.append(round(one.time * 25))
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize("size", [10, send_queue.MOST_BYTES // 3, send_queue.MOST_BYTES + 1])
+def test_who_can_wait_waits_and_nothing_is_lost(size: int) -> None:
+    queue = SendQueue(waits=True)
+    got: list[int] = []
+    thread = slow_reader(queue, got)
+    count = round(send_queue.MOST_SECONDS * 25) * 3 if size == 10 else 9
+    data = bytes(size)
+    for number in range(count):
+        queue.put(Chunk(data, number % 10 == 0, 1, number / 25))
+    queue.end()
+    thread.join(60)
+    assert got == list(range(count))
+    assert queue.dropped == 0
+
+
+@pytest.mark.parametrize("way", ["end", "restart"])
+def test_who_waits_for_room_is_let_go_when_the_receiver_fails(way: str) -> None:
+    queue = SendQueue(waits=True)
+    late = round(send_queue.MOST_SECONDS * 25)
+    for number in range(late + 1):
+        queue.put(chunk(number))
+    thread = threading.Thread(target=queue.put, args=[chunk(late + 1)])
+    thread.start()
+    thread.join(0.1)
+    assert thread.is_alive()
+    queue.end(empty=True) if way == "end" else queue.restart()
+    thread.join(60)
+    assert not thread.is_alive()
