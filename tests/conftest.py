@@ -11,6 +11,10 @@ from typing import NamedTuple
 import pytest
 import torch
 
+if not torch.cuda.is_available():
+    # Kernels run in Triton's interpreter then. It is asked for when Triton is imported, which much does on its way.
+    os.environ["TRITON_INTERPRET"] = "1"
+
 from tests import fakes
 
 

@@ -22,6 +22,8 @@ from speed import SCALE, SIZES
 from torch import Tensor
 
 from gtasr_video.frames import ColorSpec, PixelLayout
+from gtasr_video.models import flow
+from gtasr_video.models.camera import fit_affine
 from gtasr_video.models.temporal import transport_noise
 from gtasr_video.ops.color import rgb_to_yuv, yuv_to_rgb
 from gtasr_video.ops.noise import keyed_gaussian
@@ -33,7 +35,7 @@ Results = tuple[Tensor, ...]
 
 def pairs(size: tuple[int, int], device: torch.device) -> Iterator[tuple[str, Callable[[], Any], Callable[[], Any]]]:
     """Yield (name, kernel, torch) of what is compared on frames of `size`."""
-    from gtasr_video.ops.kernels import noise, planes
+    from gtasr_video.ops.kernels import motion, noise, planes
 
     height, width = size
     draw = torch.Generator().manual_seed(0)
@@ -68,6 +70,23 @@ def pairs(size: tuple[int, int], device: torch.device) -> Iterator[tuple[str, Ca
     moving = random(1, *shape), random(1, 2, height, width).clamp(-1, 1) / 2, 2 * random(1, 2, height, width)
     arguments = *moving, random(1, 1, height, width) > -1, random(1, *shape)
     yield "transport_noise", lambda: noise.transport_noise(*arguments), lambda: transport_noise(*arguments)
+    luma = x[:, :1, : height // flow.PATCH * flow.PATCH, : width // flow.PATCH * flow.PATCH]
+    patches = random(1, 2, luma.shape[-2] // flow.PATCH, luma.shape[-1] // flow.PATCH)
+    seen = luma, luma.roll(1, 3), patches
+    yield (
+        "patch_equations",
+        lambda: (motion.patch_equations(*seen, flow.PATCH, 0.06),),
+        lambda: (flow.patch_equations(*seen),),
+    )
+    yield (
+        "patch_difference",
+        lambda: (motion.patch_difference(*seen, flow.PATCH),),
+        lambda: (flow.patch_difference(*seen),),
+    )
+    equations = flow.patch_equations(*seen)
+    yield "solved", lambda: (motion.solved(equations, 1e-4),), lambda: (flow.solved(equations),)
+    fit = patches, patches[:, :1].abs(), patches + 0.1, 0.8
+    yield "fit_affine", lambda: (motion.fit_affine(*fit, 1e-3),), lambda: (fit_affine(*fit),)
 
 
 def compare(

@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gtasr_video.ops.kernels import usable
+
 _DOUBTS = (2.0, 0.8, 0.3, 0.12)  # LR pixels off the field at which a vector counts a quarter, fit by fit
 _STIFF = 1e-3  # added to the spread of places, which is a third: vectors that stand close together tell no slope
 
@@ -21,20 +23,24 @@ def camera_field(flow: Tensor, weight: Tensor) -> Tensor:
     """
     field = fit_affine(flow, weight)
     for doubt in _DOUBTS:
-        field = fit_affine(flow, weight * agreement(flow - field, doubt))
+        field = fit_affine(flow, weight, field, doubt)
     return field
 
 
-def agreement(gap: Tensor, doubt: float = _DOUBTS[-1]) -> Tensor:
-    """Return how much a vector counts that is off by `gap` (B, 2, h, w): 1 for none, a quarter for `doubt`."""
-    return 1 / (1 + gap.square().sum(dim=1, keepdim=True) / doubt**2).square()
-
-
-def fit_affine(flow: Tensor, weight: Tensor) -> Tensor:
+def fit_affine(flow: Tensor, weight: Tensor, field: Tensor | None = None, doubt: float = _DOUBTS[-1]) -> Tensor:
     """Return the affine field nearest to `flow` (B, 2, h, w) by weighted least squares; the mean where nothing weighs.
+
+    weight  (B, 1, h, w), at least 0
+    field   (B, 2, h, w): vectors off it count less, those by `doubt` LR pixels a quarter; None: all as they weigh
 
     In closed form, without a solver, so that it can be exported and captured.
     """
+    if usable(flow):
+        from gtasr_video.ops.kernels import motion
+
+        return motion.fit_affine(flow, weight, field, doubt, _STIFF)
+    if field is not None:
+        weight = weight / (1 + (flow - field).square().sum(dim=1, keepdim=True) / doubt**2).square()
     height, width = flow.shape[-2:]
     x, y = _line(width, flow).view(1, 1, 1, width), _line(height, flow).view(1, 1, height, 1)
     weight = weight + 1e-9

@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gtasr_video.models.camera import agreement, camera_field, fit_affine
+from gtasr_video.models.camera import camera_field, fit_affine
 from gtasr_video.ops.edges import luma
+from gtasr_video.ops.kernels import usable
 from gtasr_video.ops.resize import enlarge_bilinear
 from gtasr_video.ops.warp import warp
 
@@ -99,8 +100,8 @@ def _descend(now: Tensor, before: Tensor) -> Tensor:
             flow = _better(now, before, flow, 2 * _searched(*sizes[level + 1]))
         boxes = (WINDOW if level else _LAST_WINDOW,) * (1 if level <= _SEARCHED else 2)
         for _ in range(ROUNDS):
-            equations = _equations(now, _moved(before, flow), boxes)
-            flow = flow + _solved(equations)
+            equations = _equations(now, before, flow, boxes)
+            flow = flow + solved(equations)
         flow = box(flow, _SMOOTH)
     return _with_camera(now, before, flow, _corners(equations))
 
@@ -112,9 +113,8 @@ def _with_camera(now: Tensor, before: Tensor, flow: Tensor, weight: Tensor) -> T
     """
     camera = camera_field(flow, weight).clamp(-REACH, REACH)
     # Measured again from there, as what is far off is measured worse.
-    equations = _equations(now, _moved(before, camera), (_LAST_WINDOW,))
-    step = _solved(equations)
-    camera = fit_affine(camera + step, _corners(equations) * agreement(step)).clamp(-REACH, REACH)
+    equations = _equations(now, before, camera, (_LAST_WINDOW,))
+    camera = fit_affine(camera + solved(equations), _corners(equations), camera).clamp(-REACH, REACH)
     own, of_camera = (_left(now, before, f) for f in (flow, camera))
     share = torch.sigmoid((_AS_WELL * own + _NEARLY - of_camera) / _UNDECIDED)
     return flow + share * (camera - flow)
@@ -147,28 +147,52 @@ def _better(now: Tensor, before: Tensor, flow: Tensor, other: Tensor) -> Tensor:
 
 def _left(now: Tensor, before: Tensor, flow: Tensor) -> Tensor:
     """Return the mean absolute difference (B, 1, h, w) that `flow` leaves around each patch."""
-    return box(F.avg_pool2d((now - _moved(before, flow)).abs(), PATCH), 3)
+    return box(patch_difference(now, before, flow), 3)
 
 
-def _equations(now: Tensor, moved: Tensor, boxes: tuple[int, ...]) -> Tensor:
-    """Return two normal equations a patch (B, 5, h, w) for the motion left between two luma pictures.
-
-    xx, xy, yy, xt, yt: mean products of gradients, and of those with the difference, over boxes of so many patches
-    along one side, one after another.
-    """
-    padded = F.pad(moved, (1, 1, 1, 1), mode="replicate")
-    gx = (padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]) / 2
-    gy = (padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]) / 2
-    gt = now - moved
-    products = torch.cat([gx * gx, gx * gy, gy * gy, gx * gt, gy * gt], dim=1) / (1 + (gt / _ROUGHNESS).square())
-    sums = F.avg_pool2d(products, PATCH)
+def _equations(now: Tensor, before: Tensor, flow: Tensor, boxes: tuple[int, ...]) -> Tensor:
+    """Return the equations of `patch_equations`, averaged over `boxes` of so many patches a side, one after another."""
+    sums = patch_equations(now, before, flow)
     for size in boxes:
         sums = box(sums, size)
     return sums
 
 
-def _solved(equations: Tensor) -> Tensor:
-    """Return the motion (B, 2, h, w) that solves them, a pixel at most along each side."""
+def patch_difference(now: Tensor, before: Tensor, flow: Tensor) -> Tensor:
+    """Return the mean absolute difference (B, 1, h, w) of luma that `flow` leaves in each patch; shapes as below."""
+    if usable(now):
+        from gtasr_video.ops.kernels import motion
+
+        return motion.patch_difference(now, before, flow, PATCH)
+    return F.avg_pool2d((now - _moved(before, flow)).abs(), PATCH)
+
+
+def patch_equations(now: Tensor, before: Tensor, flow: Tensor) -> Tensor:
+    """Return two normal equations a patch (B, 5, h, w) for the motion that `flow` (B, 2, h, w) leaves.
+
+    now, before  (B, 1, H, W) luma in [-1, 1], whole patches; the flow is the same for all pixels of a patch
+
+    xx, xy, yy, xt, yt: mean products of gradients, and of those with the difference, over the patch.
+    """
+    if usable(now):
+        from gtasr_video.ops.kernels import motion
+
+        return motion.patch_equations(now, before, flow, PATCH, _ROUGHNESS)
+    moved = _moved(before, flow)
+    padded = F.pad(moved, (1, 1, 1, 1), mode="replicate")
+    gx = (padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]) / 2
+    gy = (padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]) / 2
+    gt = now - moved
+    products = torch.cat([gx * gx, gx * gy, gy * gy, gx * gt, gy * gt], dim=1) / (1 + (gt / _ROUGHNESS).square())
+    return F.avg_pool2d(products, PATCH)
+
+
+def solved(equations: Tensor) -> Tensor:
+    """Return the motion (B, 2, h, w) that solves `equations` (B, 5, h, w), a pixel at most along each side."""
+    if usable(equations):
+        from gtasr_video.ops.kernels import motion
+
+        return motion.solved(equations, _FLAT)
     xx, xy, yy, xt, yt = equations.chunk(5, dim=1)
     xx, yy = xx + _FLAT, yy + _FLAT
     step = torch.cat([yy * xt - xy * yt, xx * yt - xy * xt], dim=1) / (xx * yy - xy * xy)

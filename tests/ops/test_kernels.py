@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from gtasr_video.frames import ColorSpec, PixelLayout
+from gtasr_video.models import camera, flow
 from gtasr_video.models.temporal import transport_noise
 from gtasr_video.ops.color import rgb_to_yuv, yuv_to_rgb
 from gtasr_video.ops.noise import keyed_gaussian
 from gtasr_video.ops.resize import enlarge
+from tests.models.networks import scene
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 if DEVICE.type == "cpu":
-    # Triton reads it when a kernel is defined.
-    os.environ["TRITON_INTERPRET"] = "1"
     pytest.importorskip("triton", reason="Triton is in the extra 'kernels'")
 else:
     # There it is part of what has to work.
     pytestmark = pytest.mark.gpu
 
+from gtasr_video.ops import kernels as whole  # noqa: E402
+from gtasr_video.ops.kernels import motion as moving  # noqa: E402
 from gtasr_video.ops.kernels import noise as noisy  # noqa: E402
 from gtasr_video.ops.kernels import planes as kernels  # noqa: E402
 
@@ -114,3 +114,74 @@ def test_noise_is_moved_alike(spread: float) -> None:
     wanted = transport_noise(*arguments)
     for one, other in zip(noisy.transport_noise(*(a.to(DEVICE) for a in arguments)), wanted, strict=True):
         assert torch.equal(one.cpu(), other)
+
+
+def motion_case(rows: int, columns: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return two smooth pictures (2, 1, H, W), whole patches, and a vector for each patch, some far off the picture."""
+    generator = torch.Generator().manual_seed(4)
+    coarse = torch.rand(4, 1, rows, columns, generator=generator) * 2 - 1
+    pictures = F.interpolate(coarse, scale_factor=4, mode="bilinear")
+    flow = torch.randn(2, 2, rows, columns, generator=generator) * 3
+    flow[:, :, 0, 0] = 500
+    flow[:, 0, -1, -1] = -500
+    return pictures[:2], pictures[2:], flow
+
+
+# One patch, fewer than a block, more than one, and sums over more than one block.
+GRIDS = pytest.mark.parametrize("grid", [(1, 1), (3, 5), (9, 15), (24, 40)], ids=str)
+
+
+@GRIDS
+def test_what_patches_say_of_motion_is_alike(grid: tuple[int, int]) -> None:
+    now, before, field = motion_case(*grid)
+    on_device = [t.to(DEVICE) for t in (now, before, field)]
+    found = moving.patch_equations(*on_device, flow.PATCH, flow._ROUGHNESS).cpu()
+    wanted = flow.patch_equations(now, before, field)
+    assert torch.allclose(found, wanted, rtol=1e-3, atol=1e-5)
+    assert float(wanted.abs().amax()) > 0.01 or grid == (1, 1)
+    found = moving.patch_difference(*on_device, flow.PATCH).cpu()
+    assert torch.allclose(found, flow.patch_difference(now, before, field), atol=1e-5)
+
+
+@GRIDS
+def test_equations_are_solved_alike(grid: tuple[int, int]) -> None:
+    equations = flow.patch_equations(*motion_case(*grid))
+    equations[0, :, 0, 0] = 0  # nothing to be seen there
+    found = moving.solved(equations.to(DEVICE), flow._FLAT).cpu()
+    assert torch.allclose(found, flow.solved(equations), rtol=1e-3, atol=1e-4)
+
+
+@GRIDS
+@pytest.mark.parametrize("again", [False, True])
+def test_the_field_of_the_camera_is_fitted_alike(grid: tuple[int, int], again: bool) -> None:
+    _, _, vectors = motion_case(*grid)
+    vectors = vectors.clamp(-30, 30)
+    weight = torch.rand(2, 1, *grid, generator=torch.Generator().manual_seed(5))
+    weight[1] = 0  # nothing weighs: the mean
+    field = camera.fit_affine(vectors, weight) if again else None
+    found = moving.fit_affine(
+        vectors.to(DEVICE), weight.to(DEVICE), None if field is None else field.to(DEVICE), 0.8, camera._STIFF
+    ).cpu()
+    assert torch.allclose(found, camera.fit_affine(vectors, weight, field, 0.8), rtol=1e-3, atol=2e-3)
+
+
+def test_motion_is_found_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole search, with kernels where they have a place in it."""
+    frames = scene(2, 64, 96, shift=3)[0].to(DEVICE)
+    now, before = frames[1:], frames[:1]
+    monkeypatch.setattr(flow, "usable", lambda tensor: False)
+    monkeypatch.setattr(camera, "usable", lambda tensor: False)
+    wanted = flow.estimate_motion(now, before, 2)
+    monkeypatch.setattr(flow, "usable", lambda tensor: True)
+    monkeypatch.setattr(camera, "usable", lambda tensor: True)
+    found = flow.estimate_motion(now, before, 2)
+    assert float((found.flow - wanted.flow).abs().max()) < 0.02
+    assert torch.allclose(found.left, wanted.left, atol=1e-3)
+    assert float(wanted.flow.abs().mean()) > 1
+
+
+def test_a_device_is_tried_before_kernels_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole._try(DEVICE)
+    monkeypatch.setattr(moving, "solved", lambda equations, flat: torch.zeros_like(equations[:, :2]))
+    with pytest.raises(ArithmeticError, match="differs from torch"):
+        whole._try(DEVICE)

@@ -18,7 +18,7 @@ from itertools import cycle
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from gtasr_video.ops.kernels import noise, planes
+from gtasr_video.ops.kernels import motion, noise, planes
 
 SIZES, NUMBERS = ["i32"] * 9, ["fp32"] * 7
 JOBS = [
@@ -39,11 +39,17 @@ JOBS = [
     (planes._halved, ["*fp32", "*u16", *SIZES[:4], *NUMBERS[:2]], dict(DOWN=2, ACROSS=2, BITS=10, DITHER=False)),
     (noise._gaussian, ["*fp32", "*i32", "i32"], {}),
     (noise._claim, ["*fp32", "*fp32", "*i1", "*i32", "i32", "i32"], {}),
+    (motion._equations, ["*fp32"] * 4 + ["i32", "i32", "fp32"], dict(PATCH=4, BLOCK=64)),
+    (motion._difference, ["*fp32"] * 4 + ["i32", "i32"], dict(PATCH=4, BLOCK=64)),
+    (motion._solved, ["*fp32", "*fp32", "i32", "fp32"], {}),
+    (motion._moments, ["*fp32"] * 4 + ["i32", "i32", "fp32"], dict(AGAIN=True)),
+    (motion._moments, ["*fp32"] * 4 + ["i32", "i32", "fp32"], dict(AGAIN=False)),
+    (motion._fitted, ["*fp32", "*fp32", "i32", "i32", "fp32", "i32"], dict(PARTS=64)),
     (noise._move, ["*fp32"] * 3 + ["*i1", "*fp32", "*i32", "*fp32", "*fp32", "i32", "i32"], dict(CHANNELS=48)),
 ]
 capabilities = cycle((90, 80))
 for kernel, types, constants in JOBS:
-    constants["BLOCK"] = 512
+    constants.setdefault("BLOCK", 512)
     kinds = iter(types)
     signature = {name: "constexpr" if name in constants else next(kinds) for name in kernel.arg_names}
     fixed = {(kernel.arg_names.index(name),): value for name, value in constants.items()}
@@ -60,4 +66,4 @@ def test_kernels_compile_for_ampere_and_hopper(tmp_path: Path) -> None:
     environment.pop("TRITON_INTERPRET", None)
     done = subprocess.run([sys.executable, "-c", COMPILE], env=environment, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout == "10\n"
+    assert done.stdout == "16\n"

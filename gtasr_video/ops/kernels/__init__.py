@@ -4,6 +4,8 @@
     planes_from_cells     what the network gives -> YUV planes   reference: ops.resize.enlarge, ops.color.rgb_to_yuv
     keyed_gaussian        the noise, drawn                       reference: ops.noise.keyed_gaussian
     transport_noise       the noise, moved                       reference: models.temporal.transport_noise
+    patch_equations, patch_difference, solved      the search for motion, reference: models.flow
+    fit_affine            the motion of the camera               reference: models.camera.fit_affine
 
 Triton comes with torch's CUDA builds; nothing here is imported elsewhere. Before a kernel is relied on it must have
 compiled and given on the device what its reference gives (`proven`).
@@ -25,8 +27,12 @@ log = logging.getLogger("gtasr_video")
 
 
 def usable(tensor: Tensor) -> bool:
-    """Return whether the kernels are to be used for `tensor`: on CUDA, in inference, where they are `proven`."""
-    return tensor.is_cuda and torch.is_inference_mode_enabled() and proven(tensor.device)
+    """Return whether the kernels are to be used for `tensor`: on CUDA, in inference, where they are `proven`.
+
+    Not while torch.compile traces: it fuses torch's operators itself.
+    """
+    traced = torch.compiler.is_compiling()
+    return tensor.is_cuda and torch.is_inference_mode_enabled() and not traced and proven(tensor.device)
 
 
 @cache
@@ -67,6 +73,20 @@ def _try(device: torch.device) -> None:
         _agree(one.float(), other.float(), 1)
     age = torch.zeros(1, dtype=torch.int64, device=device)
     _agree(noise.keyed_gaussian(3, age, (4, 8, 8)), keyed_gaussian(3, age, (4, 8, 8)), 1e-3)
+    _try_motion(device)
+
+
+def _try_motion(device: torch.device) -> None:
+    """Raise if not found: a slope that moved by a pixel. The references of these kernels are above this layer."""
+    from gtasr_video.ops.kernels import motion
+
+    slope = (torch.arange(32.0, device=device) / 10).expand(1, 1, 24, 32)
+    still = torch.zeros(1, 2, 6, 8, device=device)
+    step = motion.solved(motion.patch_equations(slope + 0.1, slope, still, 4, 0.06), 1e-8)[..., 1:-1]
+    _agree(step, torch.ones_like(step) * torch.tensor([1.0, 0.0], device=device).view(2, 1, 1), 1e-3)
+    _agree(motion.fit_affine(step, torch.ones_like(step[:, :1]), step, 0.1, 1e-3), step, 1e-3)
+    gap = motion.patch_difference(slope + 0.1, slope, still, 4)
+    _agree(gap, torch.full_like(gap, 0.1), 1e-4)
 
 
 def _agree(one: Tensor, other: Tensor, tolerance: float) -> None:
