@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from gtasr_video.errors import ModelError, UsageError
+from gtasr_video.models import camera, flow
 from gtasr_video.models.bicubic import Bicubic
 from gtasr_video.models.facts import State
 from gtasr_video.models.gtasr import GTASRVideo
@@ -32,6 +33,15 @@ HEIGHT, WIDTH = 96, 160  # not those that programs are made from
 DOCS = Path(__file__).parents[2] / "docs" / "export.md"
 # Takes (x, detail, features, frame, age) and gives (y, next ...).
 Run = Callable[..., list[Any]]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_search() -> Iterator[None]:
+    """Go through every kind of step of the search for motion once, not many times: tracing takes as long as it is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flow, "ROUNDS", 1)
+        patch.setattr(camera, "_DOUBTS", camera._DOUBTS[-1:])
+        yield
 
 
 @pytest.fixture(scope="module")
