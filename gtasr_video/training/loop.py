@@ -53,14 +53,18 @@ def train(
     on_step  called with each line of ``metrics.jsonl`` as it is written
     Returns the path of the best weights. Raises TrainingError.
     """
-    with joined(device) as ranks:
-        run = Run(out, resume=resume, writes=ranks.is_first)
+    with joined(device) as ranks, Run(out, resume=resume, writes=ranks.is_first) as run:
         settings = settle(settings, init, run, resume=resume)
         state = RunState.new(network(settings, init, device), settings)
         if resume:
             run.load(state)
         ranks.check(settings, state.step, device.torch_device)
-        largest = dataclasses.replace(settings.data, scale=max(p.scale for p in settings.phases))
+        # What a phase lacks is said now, not when its turn has come.
+        largest = dataclasses.replace(
+            settings.data,
+            scale=max(phase.scale for phase in settings.phases),
+            frames=max(phase.frames for phase in settings.phases),
+        )
         source = ClipSource(data, largest, settings.seed, ClipSource.place(settings.data, device.torch_device))
         perceptual = perceptual_distance(settings, device)
         recorder = None

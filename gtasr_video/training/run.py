@@ -25,7 +25,8 @@ _log = logging.getLogger("gtasr_video")
 class Run:
     """The folder of a run: checkpoints, metrics, description (``run.json``), best and last weights, pictures, report.
 
-    Every file is written whole or not at all, and a disk that is full costs none of those before.
+    Every file is written whole or not at all, and a disk that is full costs none of those before. As a context
+    it leaves no empty folder behind where a run fails before it has begun.
     Raises TrainingError if the folder holds a run and `resume` is False, or none and it is True.
 
     writes  whether this process is the one that writes; the others look for checkpoints alone
@@ -46,6 +47,14 @@ class Run:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise TrainingError(f"{out}: cannot be written ({error.strerror})") from error
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        for folder in (self.checkpoints, self.out):
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # only what is empty goes
 
     def _newest_first(self) -> list[Path]:
         return sorted(self.checkpoints.glob("step-*.safetensors"), reverse=True) if self.checkpoints.is_dir() else []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -40,6 +41,20 @@ def checkpoints(run: Path) -> list[Path]:
     found = sorted((run / "checkpoints").iterdir())
     assert all(path.suffix == ".safetensors" for path in found), "half a file was left"
     return found
+
+
+# Material that is not enough
+
+
+def test_clips_longer_than_any_video_are_refused_before_the_first_step(material: Path, tmp_path: Path) -> None:
+    """The phase that wants them may be hours away. `data.frames` is no wish: each phase has its own."""
+    (videos := tmp_path / "videos").mkdir()
+    shutil.copy(material / "b.mp4", videos)
+    short = dataclasses.replace(settings().data, frames=100)
+    train(settings(data=short), [videos], tmp_path / "enough", device=CPU)
+    long = settings(STAGE_ONE, dataclasses.replace(STAGE_ONE, frames=9))
+    assert "no video has the 9 frames" in failure(lambda: train(long, [videos], tmp_path / "run", device=CPU))
+    assert not (tmp_path / "run").exists(), "an empty folder was left"
 
 
 # A loss that is no number
