@@ -14,6 +14,7 @@ import torch
 
 from gtasr_video.errors import GTASRVideoError
 from gtasr_video.models.checkpoint import WEIGHTS, load_network, read_card, save_model
+from gtasr_video.models.grow import can_grow, grow
 from gtasr_video.models.gtasr import GTASRVideo
 from gtasr_video.models.rescale import with_scales
 
@@ -25,7 +26,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("weights", type=Path)
     parser.add_argument("--clips-before", type=int, default=0, help="clips seen by the weights the run started from")
-    parser.add_argument("--mix", type=Path, help="weights of the same lineage to average with")
+    parser.add_argument(
+        "--mix", type=Path, help="weights of the same lineage to average with, or those that it was grown from"
+    )
     parser.add_argument("--share", type=float, default=0.5, help="how much of the average is --mix's")
     parser.add_argument("--derive", type=int, action="append", default=[], help="a scale to derive from the first one")
     parser.add_argument("--soften", type=float, help="factor on the head of scale 1: a little of what it would do")
@@ -39,7 +42,7 @@ def main() -> None:
         card = read_card(args.weights)
         network = load_network(args.weights)
         if args.mix:
-            _mix(network, load_network(args.mix), args.share)
+            _mix(network, _of_its_shape(args.mix, network), args.share)
         _tune(network, args.hold, args.louder)
         network = with_scales(network, args.derive)
         if args.soften is not None:
@@ -57,6 +60,23 @@ def main() -> None:
     )
     if error > _TOLERANCE:
         sys.exit("ship_weights: fp16 changes the picture too much")
+
+
+def _of_its_shape(path: Path, network: GTASRVideo) -> GTASRVideo:
+    """Return the weights of `path`, grown if they are of a smaller tier as a run of seed 0 grows what it begins with.
+
+    What is new in them is then the same draw as in what such a run has made of it, and averages with that.
+    """
+    torch.manual_seed(0)
+    same = GTASRVideo(network.architecture, network.scales, network.noise_scale)
+    other = load_network(path)
+    if not can_grow(other.architecture, network.architecture):
+        sys.exit(f"ship_weights: {path} cannot be averaged with the others, which have no place for it")
+    if other.architecture == network.architecture:
+        return other
+    large = with_scales(grow(other, network.architecture), network.scales).state_dict()
+    same.load_state_dict({name: large[name] for name in same.state_dict()})
+    return same
 
 
 @torch.no_grad()
