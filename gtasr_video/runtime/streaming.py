@@ -15,12 +15,13 @@ from gtasr_video.media.hdr import no_base
 from gtasr_video.media.streams.address import Address
 from gtasr_video.media.streams.config import StreamConfig
 from gtasr_video.media.streams.fed_sound import SoundWish
+from gtasr_video.media.streams.lists import is_list
 from gtasr_video.media.streams.network_outlet import NetworkOutlet
 from gtasr_video.media.streams.network_source import NetworkSource
 from gtasr_video.media.streams.outlets import FileOutlet, Outlet, PipeOutlet
 from gtasr_video.media.streams.pipe_source import FileSource, PipeSource
 from gtasr_video.media.streams.reader import Source, StreamReader
-from gtasr_video.media.streams.receivers import is_list, receiver
+from gtasr_video.media.streams.receivers import receiver
 from gtasr_video.media.streams.writer import StreamWriter, is_raw
 from gtasr_video.media.window import WHOLE, Window
 from gtasr_video.runtime.account import settled

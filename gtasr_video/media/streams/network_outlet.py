@@ -42,8 +42,8 @@ class NetworkOutlet:
     def open(self) -> NetworkOutlet:
         """Start the programs, and return what takes the bytes."""
         self._senders = [
-            Sender(receiver.name, receiver.start, waits=receiver.local and self._can_wait)
-            for receiver in self._receivers
+            Sender(one.name, one.start, files=one.files, waits=one.files is not None and self._can_wait)
+            for one in self._receivers
         ]
         return self
 
@@ -53,12 +53,17 @@ class NetworkOutlet:
         return len(data)
 
     def sent(self, seconds: float, *, key: bool, pictures: int) -> None:
-        """Pass on the packet whose bytes have come. Raises OutputError if nobody was ever reached."""
+        """Pass on the packet whose bytes have come.
+
+        Raises OutputError if nobody was ever reached, or if what could wait is in vain, as no list can be written.
+        """
         chunk = Chunk(b"".join(self._parts), key, pictures, seconds)
         self._parts.clear()
         self._last = seconds
         for sender in self._senders:
             sender.queue.put(chunk)
+        if self._can_wait and all(sender.fault for sender in self._senders):
+            raise OutputError(self._faults())
         waited = time.monotonic() - self._began
         if self._patience_s and waited > self._patience_s:
             self._check_reached(f"for {self._patience_s:g} s")
@@ -69,7 +74,11 @@ class NetworkOutlet:
             raise OutputError(f"nobody could be reached {when} ({reasons})")
 
     def commit(self) -> None:
-        """Send what waits, and end the programs. Raises OutputError if nobody was ever reached."""
+        """Send what waits, and end the programs.
+
+        Raises OutputError if nobody was ever reached, if nothing whole has come of it, or, where it could wait, if
+        a list is not whole.
+        """
         if self._parts:  # the muxer holds a packet or two until it is closed
             self.sent(self._last, key=False, pictures=0)
         for sender in self._senders:
@@ -77,6 +86,14 @@ class NetworkOutlet:
         for sender in self._senders:
             sender.finish()
         self._check_reached("before the stream ended")
+        if (self._can_wait and self._faults()) or all(sender.fault for sender in self._senders):
+            raise OutputError(self._faults())
+
+    def _faults(self) -> str:
+        """Return what is wrong with lists, and what happened to those that should have been given everything."""
+        faults = {s.name: s.fault or (s.reason or "interrupted") * (s.waits and s.breaks > 0) for s in self._senders}
+        told = "; ".join(f"{name}: {fault}" for name, fault in faults.items() if fault)
+        return told and f"{told}; the list is not whole, mend that and start again with -y"
 
     def discard(self) -> None:
         """End the programs now."""

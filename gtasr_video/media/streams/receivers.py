@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from gtasr_video.errors import OutputError, UsageError
+from gtasr_video.errors import UsageError
 from gtasr_video.media.streams.address import Address
 from gtasr_video.media.streams.child import Child
+from gtasr_video.media.streams.lists import ListFiles, is_list
 from gtasr_video.media.streams.network_graphs import checked, sink_graph
 
-LISTS: Final = (".m3u8", ".mpd")
-_SEGMENT_S: Final = 2
 # What receivers of each kind take as it is; all else becomes AAC.
 _FLV_SOUND: Final = frozenset({"aac", "mp3"})
 _TS_SOUND: Final = frozenset({"aac", "mp3", "mp2", "ac3", "eac3"})
@@ -27,7 +26,7 @@ class Receiver:
 
     sound        codecs of sound that it takes as they are; needs_sound: whether it wants some in any case
     codecs       those of the picture, the default first
-    local        whether it is on this machine, and takes what comes as fast as it comes
+    files        of a list on this machine, which takes what comes as fast as it comes
     """
 
     name: str
@@ -35,12 +34,7 @@ class Receiver:
     needs_sound: bool
     codecs: tuple[str, ...]
     start: Callable[[], Child]
-    local: bool = False
-
-
-def is_list(name: str) -> bool:
-    """Return whether `name` is an HLS or DASH list on this machine."""
-    return "://" not in name and Path(name).suffix.lower() in LISTS
+    files: ListFiles | None = None
 
 
 def receiver(name: str, *, segments: int, overwrite: bool, ca_file: str | None = None) -> Receiver:
@@ -84,47 +78,14 @@ def _sending(address: Address) -> tuple[str, dict[str, Any]]:
 
 
 def _list(path: Path, segments: int, overwrite: bool) -> Receiver:
-    """Return an HLS or DASH list, whose folder is made. Segments are whole before the list names them."""
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists; use -y to replace it")
-    try:
-        path.parent.mkdir(exist_ok=True)
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
-    muxer, options = _hls(path, segments) if path.suffix.lower() == ".m3u8" else _dash(path, segments)
-    url = f"file:{path.absolute()}"
-
-    def start() -> Child:
-        # A program that takes over from one that failed goes on with its list.
-        more = {"hls_flags": f"{options['hls_flags']}+append_list"} if muxer == "hls" and path.exists() else {}
-        return Child(sink_graph(url, muxer, {**options, **more}), None, reads=True)
-
-    if muxer == "hls":
-        return Receiver(str(path), _TS_SOUND, False, _CODECS, start, local=True)
-    return Receiver(str(path), frozenset({"aac"}), False, _CODECS[:1], start, local=True)
-
-
-def _hls(path: Path, segments: int) -> tuple[str, dict[str, Any]]:
-    stem = str(path.absolute().with_suffix("")).replace("%", "%%")
-    flags = "independent_segments+program_date_time+temp_file" + "+delete_segments" * (segments > 0)
-    return "hls", {
-        "hls_time": _SEGMENT_S,
-        "hls_list_size": segments,
-        "hls_flags": flags,
-        "hls_segment_filename": f"{stem}-%05d.ts",
-    }
-
-
-def _dash(path: Path, segments: int) -> tuple[str, dict[str, Any]]:
-    stem = path.stem.replace("$", "$$")
-    return "dash", {
-        "seg_duration": _SEGMENT_S,
-        "window_size": segments,
-        "init_seg_name": f"{stem}-init-$RepresentationID$.m4s",
-        "media_seg_name": f"{stem}-$RepresentationID$-$Number%05d$.m4s",
-        # The names and forms that MPEG-TS has for these would be taken over.
-        "tag:v": "avc1",
-        "tag:a": "mp4a",
-        "bsf:a": "aac_adtstoasc",
-    }
+    """Return an HLS or DASH list."""
+    files = ListFiles(path, segments, overwrite=overwrite)
+    is_hls = files.muxer == "hls"
+    return Receiver(
+        str(path),
+        _TS_SOUND if is_hls else frozenset({"aac"}),
+        False,
+        _CODECS if is_hls else _CODECS[:1],
+        lambda: Child(sink_graph(files.url, files.muxer, files.options()), None, reads=True),
+        files,
+    )

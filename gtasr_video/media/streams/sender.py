@@ -15,6 +15,7 @@ from gtasr_video.errors import MediaError
 from gtasr_video.media.streams.back_off import BackOff
 from gtasr_video.media.streams.byteflow import Outflow
 from gtasr_video.media.streams.child import Child
+from gtasr_video.media.streams.lists import ListFiles
 from gtasr_video.media.streams.send_queue import Chunk, SendQueue
 
 log = logging.getLogger("gtasr_video")
@@ -23,6 +24,7 @@ log = logging.getLogger("gtasr_video")
 STALL_S: Final = 10.0
 FINISH_S: Final = 10.0
 _TICK_S: Final = 0.25
+_LOOK_S: Final = 0.5
 _PROGRESS: Final = re.compile(rb"out_time_us=(\d+)")
 
 
@@ -30,18 +32,25 @@ class Sender:
     """Sends chunks through the program that `start` gives, and through another when that one ends or stands still.
 
     name          the receiver, without secrets
+    files         what it writes, if that is a list on this machine
     waits         whether whoever writes waits for it, see `SendQueue`
+    fault         what is wrong with `files` now
+    breaks        how often a program ended before the end: each time something is lost
     reconnects    how often another program had to be started after one that had sent something
     stalls        how often one was ended because it stood still
     reason        why the last one ended
     """
 
-    def __init__(self, name: str, start: Callable[[], Child], *, waits: bool = False) -> None:
-        self.name, self._start = name, start
+    def __init__(
+        self, name: str, start: Callable[[], Child], *, files: ListFiles | None = None, waits: bool = False
+    ) -> None:
+        self.name, self._start, self._files = name, start, files
+        self._looked = time.monotonic()
+        self.waits = waits
         self.queue = SendQueue(waits=waits)
-        self.reconnects = self.stalls = self.bytes = 0
+        self.reconnects = self.breaks = self.stalls = self.bytes = 0
         self.connected = self.was_connected = False
-        self.reason = ""
+        self.reason = self.fault = ""
         self._ended = threading.Event()
         self._flow: Outflow | None = None
         self._back_off = BackOff()
@@ -57,6 +66,7 @@ class Sender:
             if self._ended.is_set() or self.queue.ended:
                 return
             log.warning("%s: %s; trying again", self.name, self.reason or "the connection ended")
+            self.breaks += 1
             self.reconnects += self.connected
             self.connected = False
             self._ended.wait(self._back_off.next_s())
@@ -74,9 +84,9 @@ class Sender:
                     flow.close()
                     self._finish(child, watch)
                     return
-                if not self._send(chunk, flow, watch) or child.code is not None:
+                if not self._send(chunk, flow, watch) or child.code is not None or self._finds_fault():
                     break
-            self.reason = f"stood still for {STALL_S:g} s" if watch.stalled else child.reason()
+            self.reason = self.fault or (f"stood still for {STALL_S:g} s" if watch.stalled else child.reason())
             self.stalls += watch.stalled
         finally:
             flow.close()
@@ -99,6 +109,13 @@ class Sender:
             log.info("%s: connected", self.name)
         return True
 
+    def _finds_fault(self) -> bool:
+        """Look, not at each packet, whether what is written has room."""
+        if self._files is not None and time.monotonic() - self._looked > _LOOK_S:
+            self._looked = time.monotonic()
+            self.fault = self._files.fault(at_end=False)
+        return bool(self.fault)
+
     def _finish(self, child: Child, watch: _Progress) -> None:
         """Let the program send the rest, for as long as that makes sense."""
         child.close_input()
@@ -111,6 +128,9 @@ class Sender:
         elif child.code and watch.given_something:
             self.reason = child.reason() or f"ended with code {child.code}"
             log.warning("%s: %s", self.name, self.reason)
+        if self._files is not None:
+            self.fault = self._files.fault(at_end=True)
+            self.reason = self.fault or self.reason
         watch.read()
         self.connected = self.connected or watch.moves
         self.was_connected = self.was_connected or watch.moves
