@@ -127,12 +127,15 @@ class Inflow:
 
 
 class FileFlow:
-    """The bytes of a file, in which the demuxer may go to and fro: an MP4 has its index at the end."""
+    """The bytes of a file, in which the demuxer may go to and fro: an MP4 has its index at the end.
 
-    def __init__(self, path: Path) -> None:
+    file   its path, or a descriptor of it, which stays its owner's
+    """
+
+    def __init__(self, file: Path | int) -> None:
         self.total = 0
         self.ended: Ending = ""
-        self._file = path.open("rb")
+        self._file = file.open("rb") if isinstance(file, Path) else os.fdopen(os.dup(file), "rb")
 
     def read(self, size: int) -> bytes:
         """Return up to `size` bytes; none at the end."""
@@ -155,6 +158,11 @@ class FileFlow:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def is_whole_file(fd: int) -> bool:
+    """Return whether `fd` is a file, at its beginning, rather than a pipe."""
+    return stat.S_ISREG(os.fstat(fd).st_mode) and os.lseek(fd, 0, os.SEEK_CUR) == 0
 
 
 class Outflow:

@@ -58,6 +58,7 @@ class Connection:
         self.corrupt = 0
         self.closed = False
         self._container = self._open(form, self._options(form, options, seconds, max_pixels))
+        self._form = self._container.format.name
         try:
             self.video: VideoStream = choose_video(self._container, name, video_stream)  # type: ignore[arg-type]
         except BaseException:
@@ -166,6 +167,15 @@ class Connection:
             return []
         self.corrupt += sum(frame.is_corrupt for frame in frames)
         return frames
+
+    def why_empty(self) -> str:
+        """Return why `pictures` yielded none."""
+        if "mp4" in self._form and isinstance(self.inflow, Inflow):
+            return (
+                "no picture of this MP4 came; an index at its end, as cameras write it, is of no use in a pipe: "
+                "give the file itself, or its copy by ffmpeg -movflags +faststart"
+            )
+        return "it ended before its first picture"
 
     def close(self) -> None:
         """Close the stream; frames and packets already given out stay valid."""

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from gtasr_video.errors import UsageError
 from gtasr_video.media.source import check_file
-from gtasr_video.media.streams.byteflow import FileFlow, Inflow
+from gtasr_video.media.streams.byteflow import FileFlow, Inflow, is_whole_file
 from gtasr_video.media.streams.clock import StreamClock
 from gtasr_video.media.streams.config import StreamConfig
 from gtasr_video.media.streams.connection import Connection
@@ -26,7 +26,7 @@ DEMUXERS: Final = {
 
 
 class PipeSource:
-    """Standard input, or another file descriptor. Raises UsageError if it is a terminal.
+    """Standard input, or another file descriptor; a file may be behind it. Raises UsageError if it is a terminal.
 
     video_stream   index of the picture's stream; None takes the first that is no still
     """
@@ -41,7 +41,7 @@ class PipeSource:
         self._options = _raw_options(config) if self._form == "rawvideo" else {}
         self._video_stream = video_stream
         self.waits = Stopwatch()
-        self._inflow = Inflow(self._fd, waits=self.waits)
+        self._inflow = FileFlow(self._fd) if is_whole_file(self._fd) else Inflow(self._fd, waits=self.waits)
         self.name = "standard input"
         self.clock = StreamClock(anew=False, ahead=None)
 
@@ -62,7 +62,7 @@ class PipeSource:
 
     def facts(self) -> dict[str, Any]:
         """Return what is known of the way here."""
-        return {"bytes": self._inflow.total, "ended": self._inflow.ended}
+        return {"bytes": self._inflow.total, "ended": self._inflow.ended or "end"}
 
 
 class FileSource:

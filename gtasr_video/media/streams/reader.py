@@ -92,7 +92,7 @@ class StreamReader(ReaderBlock):
         placed = self._placed()
         head = next(placed, None)
         if head is None:
-            raise InputError(f"{self.source.name}: it ended before its first picture")
+            raise InputError(f"{self.source.name}: {self._connection.why_empty()}")
         facts = _counting_pictures(facts, head)
         self._pictures = self._fields.pictures(chain([head], placed), facts)
         first = next(self._pictures)

@@ -29,6 +29,7 @@ from gtasr_video.media.streams.writer import StreamWriter
 from gtasr_video.runtime.session import run
 from gtasr_video.runtime.upscaler import Upscaler
 from tests import clips, fakes
+from tests.media.streams import peers
 from tests.test_layers import ROOT
 
 SIZE = (64, 48)
@@ -315,6 +316,30 @@ def test_what_was_made_of_a_stream_before_an_error_is_kept_but_not_under_its_nam
     assert [path.name for path in tmp_path.iterdir()] == [part.name]
     assert f"what was made until then is kept: {part}; it plays" in caplog.text
     assert len(times_of(part)) >= 15
+
+
+def test_a_file_behind_standard_input_is_read_as_a_file(tmp_path: Path) -> None:
+    """Of an MP4 as cameras write it, with its index at the end, nothing can be shown before that has come."""
+    source = clips.make_clip(tmp_path / "in.mp4", frames=12)
+    with source.open("rb") as file, StreamReader(PipeSource(StreamConfig(), file.fileno())) as reader:
+        assert [clips.frame_number(frame.planes[0]) for frame in reader] == list(range(12))
+        assert reader.facts()["ended"] == "end"
+    # More than the demuxer holds, so that it cannot go back.
+    words = ["-f", "lavfi", "-i", "testsrc=size=320x240:duration=1,noise=alls=50:allf=t", str(tmp_path / "long.mp4")]
+    subprocess.run([peers.program(), "-v", "error", "-nostdin", *words], check=True)
+    data = (tmp_path / "long.mp4").read_bytes()
+    assert len(data) > 1 << 18 and data.index(b"mdat") < data.rindex(b"moov")
+    with fed(data) as pipe, pytest.raises(InputError, match="give the file itself, or its copy"):
+        StreamReader(PipeSource(StreamConfig(), pipe))
+
+
+def test_a_file_that_was_begun_is_read_from_there(tmp_path: Path) -> None:
+    source = clips.make_clip(tmp_path / "in.ts", frames=12, bframes=0)
+    (tmp_path / "both").write_bytes(b"x" * 1000 + source.read_bytes())
+    with (tmp_path / "both").open("rb", buffering=0) as file:
+        file.read(1000)
+        with StreamReader(PipeSource(StreamConfig(), file.fileno())) as reader:
+            assert [clips.frame_number(frame.planes[0]) for frame in reader] == list(range(12))
 
 
 def test_of_a_stream_without_a_picture_nothing_is_left(tmp_path: Path) -> None:
