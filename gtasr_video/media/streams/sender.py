@@ -23,6 +23,8 @@ log = logging.getLogger("gtasr_video")
 # Seconds a program may take to get on with what it was given, and to finish at the end.
 STALL_S: Final = 10.0
 FINISH_S: Final = 10.0
+# Seconds for what waits for a list that everything is meant for, on however slow a disk.
+LIST_FINISH_S: Final = 60.0
 _TICK_S: Final = 0.25
 _LOOK_S: Final = 0.5
 _PROGRESS: Final = re.compile(rb"out_time_us=(\d+)")
@@ -35,7 +37,7 @@ class Sender:
     files         what it writes, if that is a list on this machine
     waits         whether whoever writes waits for it, see `SendQueue`
     fault         what is wrong with `files` now
-    breaks        how often a program ended before the end: each time something is lost
+    breaks        how often a program ended, or was ended, before it had written all: each time something is lost
     reconnects    how often another program had to be started after one that had sent something
     stalls        how often one was ended because it stood still
     reason        why the last one ended
@@ -123,6 +125,7 @@ class Sender:
         while child.wait(_TICK_S) is None and not self._ended.is_set() and time.monotonic() < deadline:
             watch.read()
         if child.code is None:
+            self.breaks += 1
             self.reason = "did not finish in time"
             log.warning("%s: %s", self.name, self.reason)
         elif child.code and watch.given_something:
@@ -138,7 +141,8 @@ class Sender:
     def finish(self) -> None:
         """Send what waits, and end; takes no longer than a receiver that stands still deserves."""
         self.queue.end()
-        self._thread.join(FINISH_S)
+        self._thread.join(LIST_FINISH_S if self.waits else FINISH_S)
+        self.breaks += self._thread.is_alive()
         self.stop()
 
     def stop(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 import gtasr_video
 from gtasr_video.errors import OutputError
-from gtasr_video.media.streams import lists, receivers
+from gtasr_video.media.streams import lists, receivers, sender
 from gtasr_video.media.streams.child import Child
 from gtasr_video.media.streams.lists import ListFiles
 from tests.clips import make_clip
@@ -43,7 +44,7 @@ def test_a_list_without_segments_is_not_whole(tmp_path: Path) -> None:
 
 def test_a_full_disk_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lists, "_FULL_BYTES", 1 << 60)
-    monkeypatch.setattr("gtasr_video.media.streams.sender._LOOK_S", 0.0)
+    monkeypatch.setattr(sender, "_LOOK_S", 0.0)
     source = make_clip(tmp_path / "in.mp4", frames=200)
     with pytest.raises(OutputError, match=r"live.m3u8: the disk is full; .* start again with -y"):
         upscale(source, tmp_path / "live.m3u8")
@@ -63,3 +64,17 @@ def test_what_a_program_lost_that_broke_off_is_told(tmp_path: Path, monkeypatch:
     with pytest.raises(OutputError, match=r"live.m3u8: interrupted; .* start again with -y"):
         upscale(make_clip(tmp_path / "in.mp4", frames=60), tmp_path / "live.m3u8")
     assert len(programs) == 2
+
+
+def test_a_list_that_cannot_be_finished_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program stands still, so that what was given to it is not in the list."""
+
+    def start(*arguments: Any, **options: Any) -> Child:
+        child = Child(*arguments, **options)
+        child._process.send_signal(signal.SIGSTOP)
+        return child
+
+    monkeypatch.setattr(receivers, "Child", start)
+    monkeypatch.setattr(sender, "FINISH_S", 0.5)
+    with pytest.raises(OutputError, match="nobody could be reached|did not finish in time"):
+        upscale(make_clip(tmp_path / "in.mp4", frames=10), tmp_path / "live.m3u8")
