@@ -51,9 +51,9 @@ def truth() -> list[torch.Tensor]:
 
 @pytest.mark.parametrize("tier", SHIPPED)
 def test_a_static_scene_comes_to_rest(tier: str, truth: list[torch.Tensor]) -> None:
-    """From frame 17 on no pixel changes by half of one 255th, at LR size and at the size of the sample."""
+    """From frame 17 on no pixel changes by half of one 255th, at LR size and where details are as sharp as they get."""
     model = load_model(tier)
-    for x in (bicubic(truth[0], (32, 80)).clamp(-1, 1), truth[3][..., :96, :160].contiguous()):
+    for x in (bicubic(truth[0], (32, 80)).clamp(-1, 1), truth[3][..., :64, :96].contiguous()):
         state = model.initial(1, *x.shape[-2:])
         last, changes = x.new_zeros(()), []
         with torch.inference_mode():
@@ -73,7 +73,7 @@ def test_a_long_stream_does_not_wear_out(tier: str, truth: list[torch.Tensor]) -
     scores: dict[tuple[int, int], tuple[float, float]] = {}
     model = load_model(tier)
     state = model.initial(1, 32, 80)
-    rounds = 12
+    rounds = 8
     with torch.inference_mode():
         for turn in range(rounds):
             for place, k in enumerate(order):

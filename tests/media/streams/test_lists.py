@@ -76,5 +76,5 @@ def test_a_list_that_cannot_be_finished_is_told(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(receivers, "Child", start)
     monkeypatch.setattr(sender, "FINISH_S", 0.5)
-    with pytest.raises(OutputError, match="nobody could be reached|did not finish in time"):
+    with pytest.raises(OutputError, match=r"nobody could be reached|did not finish in time"):
         upscale(make_clip(tmp_path / "in.mp4", frames=10), tmp_path / "live.m3u8")
