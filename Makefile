@@ -18,9 +18,8 @@ setup: $(VENV)/.dev ## install the package and everything the tests and checks n
 demo: $(VENV)/.base ## install the package, enlarge the sample clip x4, say where the result is and what was measured
 	@$(BIN)/python pipelines/demo.py
 
-# Two files of tests at a time: many wait for a server or use one core; more would get in each other's way.
 test: $(VENV)/.dev ## install what the tests need and run them
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest
 
 test-gpu: $(VENV)/.dev ## run the tests that need a CUDA device; without one they fail
 	@GTASR_REQUIRE_GPU=1 $(BIN)/python -m pytest -m gpu
