@@ -95,6 +95,7 @@ def test_the_engine_is_measured_against_its_targets_and_kernels_against_torch(tm
     assert all(measured[name] > 0 for name in ("model_ms", "frame_ms", "session_ms", "end_to_end", "arithmetic"))
     assert {line["kernel"] for line in kernels} == {
         *("picture_from_planes", "planes_from_cells", "keyed_gaussian", "transport_noise"),
+        *("patch_equations", "patch_difference", "solved", "fit_affine"),
     }
     assert all(line["gap_max"] <= 1 for line in kernels)
 

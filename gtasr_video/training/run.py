@@ -33,7 +33,7 @@ class Run:
     """
 
     def __init__(self, out: Path, *, resume: bool, writes: bool = True) -> None:
-        self.out = out
+        self.out, self._writes = out, writes
         self.checkpoints = out / "checkpoints"
         self.metrics = out / "metrics.jsonl"
         found = self._newest_first()
@@ -52,6 +52,8 @@ class Run:
         return self
 
     def __exit__(self, *failure: object) -> None:
+        if not self._writes:
+            return
         for folder in (self.checkpoints, self.out):
             with contextlib.suppress(OSError):
                 folder.rmdir()  # only what is empty goes

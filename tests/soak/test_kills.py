@@ -34,14 +34,25 @@ def attempt(source: str, out: str) -> None:
     sys.exit(invoke(["upscale", source, out, *ARGUMENTS]))
 
 
+def _duration(source: Path, out: Path) -> float:
+    """Return the seconds of an attempt that nobody kills, in a process like those that will be killed."""
+    began = time.monotonic()
+    process = FORKS.Process(target=attempt, args=(str(source), str(out)))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    out.unlink()
+    return time.monotonic() - began
+
+
 @pytest.mark.timeout(7200)
 def test_killed_at_random_moments(tmp_path: Path, cli: Cli, capfd: pytest.CaptureFixture[str]) -> None:
     ticks = [tick // 90 for tick in phone_times(480)]
     source = make_clip(tmp_path / "in.mkv", pts=ticks, time_base=Fraction(1, 1000), sound=[Sound()])
     whole, out = tmp_path / "whole.mp4", tmp_path / "out.mp4"
-    began = time.monotonic()
     assert cli("upscale", source, whole, *ARGUMENTS).code == 0
-    usual = time.monotonic() - began
+    # The first starts the server that gives birth to the others, which takes longer than the work.
+    _, usual = (_duration(source, tmp_path / "timed.mp4") for _ in range(2))
     generator = np.random.default_rng(6)
     kills = finished = 0
     named = False
