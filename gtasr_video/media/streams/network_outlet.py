@@ -91,8 +91,7 @@ class NetworkOutlet:
 
     def _faults(self) -> str:
         """Return what is wrong with lists, and what happened to those that should have been given everything."""
-        faults = {s.name: s.fault or (s.reason or "interrupted") * (s.waits and s.breaks > 0) for s in self._senders}
-        told = "; ".join(f"{name}: {fault}" for name, fault in faults.items() if fault)
+        told = "; ".join(f"{sender.name}: {sender.loss}" for sender in self._senders if sender.loss)
         return told and f"{told}; the list is not whole, mend that and start again with -y"
 
     def discard(self) -> None:

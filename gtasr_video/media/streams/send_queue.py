@@ -47,7 +47,7 @@ class SendQueue:
                 self._change.wait_for(lambda: self._ended or not self._is_full(chunk))
             elif self._is_full(chunk):
                 self._give_up()
-            if self._skipping and not chunk.key:
+            if self._ended or (self._skipping and not chunk.key):
                 self.dropped += chunk.pictures
                 return
             self._skipping = False

@@ -59,7 +59,21 @@ class Sender:
         self._thread = threading.Thread(target=self._run, name=f"send to {name}", daemon=True)
         self._thread.start()
 
+    @property
+    def loss(self) -> str:
+        """Why a list is not all that it should be, "" where it is; one that everything is meant for has no gaps."""
+        if self.fault or not (self.waits and self.breaks):
+            return self.fault
+        return self.reason or "interrupted"
+
     def _run(self) -> None:
+        try:
+            self._send_all()
+        finally:
+            # Whoever waits for room must not wait for a thread that is no more.
+            self.queue.end(empty=True)
+
+    def _send_all(self) -> None:
         while not self._ended.is_set():
             try:
                 self._send_through(self._start())
