@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -375,3 +376,25 @@ def test_scales_and_steps_that_a_network_does_not_have(
     assert done.err.strip().endswith(said)
     assert len(done.err.splitlines()) == 1
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "closed", "code", "said"),
+    [
+        (("upscale", "{in}", "{out}", "--model", "bicubic"), "0<&- 1>&- 2>&-", 0, ""),
+        (("models",), "1>&-", 0, ""),
+        (("upscale", "{in}", "-", "--model", "bicubic"), "1>&-", 2, "standard output is closed; name an output file"),
+        (("upscale", "-", "{out}", "--model", "bicubic"), "0<&-", 2, "standard input is closed; name an input file"),
+    ],
+    ids=["all", "out", "wanted out", "wanted in"],
+)
+def test_standard_streams_that_are_closed(
+    arguments: tuple[str, ...], closed: str, code: int, said: str, small_clip: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.mp4"
+    words = [word.format_map({"in": str(small_clip), "out": str(out)}) for word in arguments]
+    command = shlex.join([sys.executable, "-m", "gtasr_video", *words])
+    done = subprocess.run(["bash", "-c", f"{command} {closed}"], capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr and "Traceback" not in done.stderr
+    assert out.exists() == ("{in}" in arguments and "{out}" in arguments)

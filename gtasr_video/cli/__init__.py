@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failure, 2 the request itself is wrong, 130 interrupted. s
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import signal
@@ -104,6 +105,7 @@ def group() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with its code."""
+    _open_what_is_closed()
     for number in (signal.SIGTERM, signal.SIGHUP):
         # Only where nobody asked for something else: nohup ignores SIGHUP, and means it.
         if signal.getsignal(number) is signal.SIG_DFL:
@@ -117,6 +119,28 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         # The reader of a table has seen enough; let the interpreter's own flush at exit find nothing wrong.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
+
+
+def _open_what_is_closed() -> None:
+    """Give standard streams that a launcher has closed the null device.
+
+    Python has None for them then, and a file of ours would get the number that libraries complain to.
+    """
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            null = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115, PTH123
+            setattr(sys, name, null)
+            with contextlib.suppress(OSError):
+                if _is_free(number):
+                    os.dup2(null.fileno(), number)
+
+
+def _is_free(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return True
+    return False
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -97,6 +97,8 @@ class PipeOutlet(_Plain):
 
     def __init__(self, form: str | None, like: str, fd: int | None = None) -> None:
         self.name = "standard output"
+        if fd is None and sys.stdout.name == os.devnull:  # what the command line has for one that is closed
+            raise UsageError("standard output is closed; name an output file")
         fd = sys.stdout.fileno() if fd is None else fd
         if os.isatty(fd):
             raise UsageError("standard output is a terminal; pipe it into a program or a file, or name an output file")

@@ -34,6 +34,8 @@ class PipeSource:
     reconnects = lost = 0
 
     def __init__(self, config: StreamConfig, fd: int | None = None, *, video_stream: int | None = None) -> None:
+        if fd is None and sys.stdin.name == os.devnull:  # what the command line has for one that is closed
+            raise UsageError("standard input is closed; name an input file")
         self._fd = sys.stdin.fileno() if fd is None else fd
         if os.isatty(self._fd):
             raise UsageError("standard input is a terminal; pipe a video into it, or give a file")
