@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import queue
 import threading
 from collections.abc import Generator, Iterator
@@ -78,7 +80,9 @@ class Loader:
         self._in_thread = bool(workers) and not on_cpu
 
     def __iter__(self) -> Iterator[Batch]:
-        items = ahead(iter(self._loader), _DEVICE_AHEAD) if self._in_thread else iter(self._loader)
+        with _ready_to_fork():
+            made = iter(self._loader)
+        items = ahead(made, _DEVICE_AHEAD) if self._in_thread else made
         try:
             for item in items:
                 if isinstance(item, GTASRVideoError):
@@ -89,6 +93,20 @@ class Loader:
                 raise
             reason = str(error).splitlines()[0]
             raise TrainingError(f"a data process ended unexpectedly, perhaps for want of memory: {reason}") from error
+
+
+@contextlib.contextmanager
+def _ready_to_fork() -> Iterator[None]:
+    """Leave nothing of this process for a child to collect.
+
+    A decoder with threads that is freed in a child waits for threads that the child does not have, for ever.
+    """
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _as_is(item: Any) -> Any:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import importlib.util
 import itertools
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -235,6 +238,34 @@ def test_a_worker_that_dies_is_reported(folder: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(ClipSource, "batch", lambda self, indices: os._exit(9))
     with pytest.raises(TrainingError, match="a data process ended unexpectedly"):
         next(iter(Loader(source(folder), 2, workers=1)))
+
+
+class _Collecting:
+    """Stands for a source whose work has Python look for garbage."""
+
+    device = torch.device("cpu")
+
+    def batch(self, indices: range) -> int:
+        gc.collect()
+        return len(indices)
+
+
+@pytest.mark.timeout(30)
+def test_a_worker_leaves_the_decoders_of_this_process_alone(small_clip: Path) -> None:
+    """One with threads that is freed in a worker waits there for threads which a fork does not have."""
+    gc.disable()
+    try:
+        container = av.open(str(small_clip))
+        video = container.streams.video[0]
+        video.thread_type, video.codec_context.thread_count = "FRAME", 2
+        next(container.decode(video))
+        ring: list[Any] = [container, video]
+        ring.append(ring)
+        del container, video, ring
+        batches: Any = Loader(_Collecting(), 2, workers=1)  # type: ignore[arg-type]
+        assert next(iter(batches)) == 2
+    finally:
+        gc.enable()
 
 
 def test_on_a_device_nothing_passes_through_the_cpu(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
