@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +17,9 @@ LISTS: Final = (".m3u8", ".mpd")
 _SEGMENT_S: Final = 2
 # What a file system keeps for its own use when nothing can be written any more.
 _FULL_BYTES: Final = 1 << 16
+# What means something else in an address, as which players read the names in a list, or in a muxer's pattern.
+_UNSAFE: Final = re.compile(r"[^\w .,=@~+()\[\]-]")
+_NUMBER: Final = re.compile(r"%\d*d")
 
 
 def is_list(name: str) -> bool:
@@ -34,13 +38,15 @@ class ListFiles:
     def __init__(self, path: Path, segments: int, *, overwrite: bool) -> None:
         if path.exists() and not overwrite:
             raise OutputError(f"{path} exists; use -y to replace it")
+        self.muxer = "hls" if path.suffix.lower() == ".m3u8" else "dash"
+        if self.muxer == "hls" and (number := _NUMBER.search(str(path.absolute().parent))):
+            raise OutputError(f"{path}: {number[0]} in a folder's name is taken for a number; name another folder")
         try:
             path.parent.mkdir(exist_ok=True)
             path.unlink(missing_ok=True)
         except OSError as error:
             raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
         self.path, self._segments = path, segments
-        self.muxer = "hls" if path.suffix.lower() == ".m3u8" else "dash"
         self.url = f"file:{path.absolute()}"
 
     def options(self) -> dict[str, Any]:
@@ -71,24 +77,28 @@ def _missing(path: Path) -> str:
         lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
         names += [line for line in lines if line and not line.startswith("#")]
     else:
-        names += sorted(found.name for found in path.parent.glob(f"{glob.escape(path.stem)}-*.m4s"))
+        names += sorted(found.name for found in path.parent.glob(f"{glob.escape(_stem(path))}-*.m4s"))
     empty = [name for name in names if not (path.parent / name).stat().st_size]
     return f"{empty[0]} is empty" if empty else "no segment was written" if len(names) == 1 else ""
 
 
+def _stem(path: Path) -> str:
+    """Return how the names of segments begin: like `path`, in characters that stand for themselves."""
+    return _UNSAFE.sub(lambda found: f"_{ord(found[0]):x}", path.stem)
+
+
 def _hls(path: Path, segments: int) -> dict[str, Any]:
-    stem = str(path.absolute().with_suffix("")).replace("%", "%%")
     flags = "independent_segments+program_date_time+temp_file" + "+delete_segments" * (segments > 0)
     return {
         "hls_time": _SEGMENT_S,
         "hls_list_size": segments,
         "hls_flags": flags,
-        "hls_segment_filename": f"{stem}-%05d.ts",
+        "hls_segment_filename": f"{path.absolute().parent / _stem(path)}-%05d.ts",
     }
 
 
 def _dash(path: Path, segments: int) -> dict[str, Any]:
-    stem = path.stem.replace("$", "$$")
+    stem = _stem(path)
     return {
         "seg_duration": _SEGMENT_S,
         "window_size": segments,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import signal
+import urllib.parse
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 
 import gtasr_video
@@ -34,6 +36,30 @@ def test_a_whole_list_has_no_fault_and_one_with_an_empty_segment_has(name: str, 
     assert files.fault(at_end=True) == f"{segment.name} is empty"
     target.write_bytes(b"")
     assert files.fault(at_end=True) == f"{name} is empty"
+
+
+@pytest.mark.parametrize("name", ["#1 of 100%5d?.m3u8", "a$b%&.mpd", "фильм.m3u8"])
+def test_segments_have_names_that_any_player_finds(name: str, tmp_path: Path) -> None:
+    target = tmp_path / "100% real" / name
+    upscale(make_clip(tmp_path / "in.mp4", frames=60), target)
+    said = target.read_text(encoding="utf-8")
+    segments = [found.name for found in target.parent.glob("*-*") if found != target]
+    assert len(segments) >= 2
+    for segment in segments:
+        assert segment == urllib.parse.unquote(urllib.parse.urlsplit(segment).path)
+    if target.suffix == ".m3u8":
+        assert all(f"\n{segment}\n" in said for segment in segments)
+        with av.open(str(target)) as container:
+            assert sum(1 for _ in container.decode(video=0)) == 60
+    else:
+        assert segments[0].rsplit("-", 2)[0] in said
+
+
+def test_a_folder_that_a_pattern_would_be_made_of_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "take%03d"
+    folder.mkdir()
+    with pytest.raises(OutputError, match=r"%03d in a folder's name is taken for a number"):
+        ListFiles(folder / "live.m3u8", 0, overwrite=False)
 
 
 def test_a_list_without_segments_is_not_whole(tmp_path: Path) -> None:
