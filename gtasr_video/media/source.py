@@ -9,6 +9,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final, TypeAlias
 
 import av
@@ -36,6 +37,12 @@ _CLOCK_MAY_JUMP: Final = 0x0200  # AVFMT_TS_DISCONT
 _COUNTING: Final = {"mov", "avi", "mxf"}
 # Largest picture that is decoded; a header that claims more is a mistake or an attack.
 MAX_PIXELS: Final = 16384 * 16384
+_OPTIONS: Final = {
+    "protocol_whitelist": "file",
+    "format_whitelist": f"{_VIDEO_FORMATS},{_SOUND_FORMATS}",
+    "max_pixels": str(MAX_PIXELS),
+}
+_PATTERN: Final = re.compile(r"%\d*d|[?*{]")
 _MOST_BOXES: Final = 10_000  # fragmented recordings have two a second
 _ADDRESS: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")  # pathlib makes one slash of two
 _STILLS: Final = {"mjpeg", "png", "bmp", "gif", "webp", "tiff"}
@@ -93,17 +100,12 @@ def open_input(path: Path, hwaccel: HWAccel | None = None) -> InputContainer:
     With `hwaccel` its decoders are those of a device, and what PyAV raises where there are none comes through.
     """
     check_file(path)
-    options = {
-        "protocol_whitelist": "file",
-        "format_whitelist": f"{_VIDEO_FORMATS},{_SOUND_FORMATS}",
-        "max_pixels": str(MAX_PIXELS),
-    }
     try:
         container = av.open(
             file_url(path),
             mode="r",
             format=_sure_format(path),
-            options=options,
+            options=_OPTIONS,
             metadata_errors="surrogateescape",
             timeout=None,
             hwaccel=hwaccel,
@@ -118,11 +120,21 @@ def open_input(path: Path, hwaccel: HWAccel | None = None) -> InputContainer:
 
 
 def _sure_format(path: Path) -> str | None:
-    """Return the format of a JPEG, which FFmpeg takes for a pattern of files where much EXIF data come first."""
-    if path.suffix.lower() not in (".jpg", ".jpeg", ".jpe"):
+    """Return the format, by content alone, of a picture that FFmpeg could take for a pattern of files.
+
+    It does so for what has ``%03d``, ``?``, ``*`` or ``{`` in its path, and for a JPEG where much EXIF data come first.
+    """
+    is_jpeg = path.suffix.lower() in (".jpg", ".jpeg", ".jpe")
+    if not (is_jpeg or _PATTERN.search(str(path))):
         return None
     with path.open("rb") as file:
-        return "jpeg_pipe" if file.read(3) == b"\xff\xd8\xff" else None
+        if is_jpeg and file.read(3) == b"\xff\xd8\xff":
+            return "jpeg_pipe"
+        file.seek(0)
+        nameless: Any = SimpleNamespace(read=file.read, seek=file.seek, tell=file.tell)
+        with contextlib.suppress(av.FFmpegError), av.open(nameless, mode="r", options=_OPTIONS) as container:
+            return str(container.format.name).split(",")[0]
+    return None
 
 
 def _why_unreadable(path: Path) -> str:

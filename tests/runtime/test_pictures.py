@@ -52,6 +52,23 @@ def test_a_picture_comes_out_with_every_pixel(tmp_path: Path, mode: str, suffix:
     assert np.array_equal(before, after)
 
 
+@pytest.mark.parametrize("name", ["who?", "Film {1999}", "star*", "take%03d", "100%"])
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".tif", ".jpg"])
+def test_no_name_of_a_picture_is_a_pattern(tmp_path: Path, name: str, suffix: str) -> None:
+    """Nor is that of its folder; FFmpeg would look for other files."""
+    source = tmp_path / name / f"{name}{suffix}"
+    source.parent.mkdir()
+    drawn().save(source)
+    upscale(source, tmp_path / "out.png")
+    assert Image.open(tmp_path / "out.png").size == (62, 44)
+
+
+def test_an_animation_whose_name_could_be_a_pattern_is_read_whole(tmp_path: Path) -> None:
+    first, *others = (drawn(seed=number) for number in range(3))
+    first.save(tmp_path / "a{1}.png", save_all=True, append_images=others, duration=40)
+    assert upscale(tmp_path / "a{1}.png", tmp_path / "out.mp4").frames_out == 3
+
+
 def test_sixteen_bits_stay_sixteen_bits(tmp_path: Path) -> None:
     codes = np.random.default_rng(1).integers(0, 65536, (22, 31), dtype=np.uint16)
     Image.fromarray(codes).save(tmp_path / "grey.png")
