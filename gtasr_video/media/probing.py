@@ -143,7 +143,8 @@ def _why_not(name: str, options: dict[str, str]) -> str:
         context: Any = av.CodecContext.create(name, "w")
         formats = [f.name for f in av.Codec(name, "w").video_formats or ()]
         context.width, context.height = 256, 256
-        context.pix_fmt = next((f for f in ("yuv420p", "nv12", "yuv422p10le") if f in formats), "yuv420p")
+        usual = (name for name in ("yuv420p", "nv12", "yuv422p10le") if name in formats)
+        context.pix_fmt = next(usual, formats[0] if formats else "yuv420p")
         context.time_base, context.framerate = Fraction(1, 25), Fraction(25)
         context.options = options
         context.open()

@@ -75,3 +75,4 @@ def test_encoders_are_tried_by_opening_them() -> None:
     assert not found["libx264"].hardware
     assert found["h264_nvenc"].hardware
     assert all(e.works or e.reason for e in found.values())
+    assert all(e.works for e in found.values() if not e.hardware)
