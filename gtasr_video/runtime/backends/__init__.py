@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import sys
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -29,6 +30,10 @@ from gtasr_video.runtime.backends.frame import Enlarged, Planes, enlarge
 from gtasr_video.runtime.backends.graphed import Capture, Graphed
 
 log = logging.getLogger("gtasr_video")
+
+# OpenVINO reports to its makers, over the network, that it was imported. It does not where the package for that is
+# missing: this keeps it from being found by whatever imports OpenVINO here first.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 Name = Literal["auto", "torch", "cuda-graph", "openvino", "openvino-int8"]
 

@@ -2,7 +2,6 @@
 
 The network is traced and converted here, from the weights at hand: what is compiled always fits the weights, and no
 second file can be wrong or old. Converting takes seconds, so the result is kept on disk (`cache`) for the next start.
-The converter is called directly, not through `openvino.convert_model`, which reports its use to its makers.
 """
 
 from __future__ import annotations

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -33,6 +36,15 @@ DEEP = PixelLayout("yuv422p10le", 10, 1, 0)
 def _few_shots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Calibrate on two of the shots, which takes a quarter of the time."""
     monkeypatch.setattr("gtasr_video.runtime.backends.openvino.shots", lambda: shots()[:2])
+
+
+def test_nothing_is_reported_to_the_makers_of_openvino(tmp_path: Path) -> None:
+    """It would say over the network that it was imported, and keep a number for this user in the home folder."""
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}  # and no CI=true, which would keep it quiet
+    command = "import sys, gtasr_video.runtime.backends.openvino; print(sys.modules['openvino_telemetry'])"
+    told = subprocess.run([sys.executable, "-c", command], env=environment, capture_output=True, text=True, check=True)
+    assert told.stdout == "None\n"
+    assert not list(tmp_path.iterdir())
 
 
 def spec(width: int, height: int, layout: PixelLayout = YUV420) -> VideoSpec:
