@@ -16,7 +16,7 @@ from gtasr_video.errors import DeviceError, DeviceNameError
 # What torch and libraries beneath it say, in lower case, instead of raising OutOfMemoryError. oneDNN ("could not ...")
 # may have other reasons; then nothing smaller works either.
 _EXHAUSTED = (
-    *("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory"),
+    *("out of memory", "not enough memory", "can't alloc", "cannot allocate memory"),
     *("bad_alloc", "bad allocation", "cudnn_status_alloc_failed", "cublas_status_alloc_failed"),
     *("could not create a primitive", "could not create a memory", "could not execute a primitive"),
 )

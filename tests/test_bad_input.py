@@ -415,6 +415,17 @@ def test_an_error_within_says_that_it_is_ours(
     assert "Traceback" in upscale(cli, small_clip, out, "-v").err
 
 
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("Exception from core.cpp:132: can't alloc")])
+def test_too_little_memory_to_begin_is_not_ours(
+    cli: Cli, small_clip: Path, out: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("gtasr_video.api.config.load_model", broken)
+    refused(upscale(cli, small_clip, out), 1, "not enough memory; close other programs")
+
+
 def test_a_file_name_with_everything_in_it(cli: Cli, tmp_path: Path) -> None:
     clip = fakes.clip(tmp_path / "in.mp4", 2)
     strange = tmp_path / "-a: b'\"\n%d \u00e9.mp4"

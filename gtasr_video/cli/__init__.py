@@ -181,8 +181,18 @@ def _usage(error: click.ClickException) -> str:
     return message
 
 
+def _wants_memory(error: Exception) -> bool:
+    if isinstance(error, MemoryError) or "torch" not in sys.modules:  # what cannot be loaded cannot be asked
+        return isinstance(error, MemoryError)
+    from gtasr_video.device import is_out_of_memory
+
+    return is_out_of_memory(error)
+
+
 def _unexpected(error: Exception, arguments: Sequence[str]) -> int:
     """Report what should not happen: one line, and with -v the way there."""
+    if _wants_memory(error):
+        return _fail("not enough memory; close other programs, or raise the limit of this one (ulimit, container)", 1)
     if isinstance(error, OSError) and error.strerror:
         name = f"{error.filename}: " if error.filename else ""
         return _fail(f"{name}{error.strerror}", 1)
