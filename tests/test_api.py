@@ -156,6 +156,20 @@ def test_errors_are_raised_and_leave_nothing(small_clip: Path, tmp_path: Path) -
     assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
 
 
+@pytest.mark.parametrize("name", ["out.mkv", "out.gif", "out.png"])
+def test_an_output_that_is_a_link_goes_where_it_leads(small_clip: Path, tmp_path: Path, name: str) -> None:
+    """Parts and journal too: perhaps there is no room for them here."""
+    small, large = tmp_path / "small disk", tmp_path / "large disk"
+    small.mkdir()
+    large.mkdir()
+    (small / name).symlink_to(large / f"there-{name}")
+    gtasr_video.upscale(small_clip, small / name, model="bicubic", frames=1, drop_unsupported=True)
+    assert (small / name).is_symlink()
+    assert [path.name for path in large.iterdir()] == [f"there-{name}"]
+    with pytest.raises(OutputError, match="exists; use -y"):
+        gtasr_video.upscale(small_clip, small / name, model="bicubic", frames=1, drop_unsupported=True)
+
+
 def test_warnings_go_to_the_log(small_clip: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     logging.getLogger("gtasr_video").propagate = True
     odd = fakes.clip(tmp_path / "odd.mkv", 2, fakes.spec(33, 17), Encoding(codec="ffv1"))

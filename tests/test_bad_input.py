@@ -202,7 +202,7 @@ def test_output_is_input(cli: Cli, tmp_path: Path) -> None:
     refused(upscale(cli, clip, clip, "-y"), 2, str(clip), "is the input itself")
     link = tmp_path / "link.mp4"
     link.symlink_to(clip)
-    refused(upscale(cli, clip, link, "-y"), 2, str(link), "is the input itself")
+    refused(upscale(cli, clip, link, "-y"), 2, str(clip), "is the input itself")
     assert clip.read_bytes() == before
     nothing_left(tmp_path, clip, link)
 

@@ -61,7 +61,7 @@ def upscale(
     start, duration   seconds (``90``, ``"1:30"``, ``"0:01:30.500"``) of `source`; frames: at most so many
     video_stream  index of the video stream to enlarge, where there are several; files get copies of the others
     drop_unsupported   leave out what `output` cannot hold (streams, transparency), instead of refusing
-    overwrite  replace `output` if it exists; progress: what to show on stderr
+    overwrite  replace `output` if it exists (of a link, what it leads to); progress: what to show on stderr
     restart    begin anew, throwing away what an earlier run that did not end has kept in ``OUTPUT.job``
     wait_for_space  where the disk is full, wait for room instead of failing; of video files
     workers    processes that share a video file, one for each GPU where there are several; each part of the file begins
@@ -89,6 +89,7 @@ def upscale(
         settings, model = replace(settings, model=model), None
     window = window_of(start, duration, frames)
     _check_paths(source, output, settings.stream.also)
+    output = _behind_link(output)
     if is_stream(os.fspath(source)) or is_stream(os.fspath(output)):
         _refuse_for("streams", workers, wait_for_space)
         return upscale_stream(
@@ -154,6 +155,12 @@ def verify(
         True
     """
     return compare_files(source, output, window_of(start, duration, frames))
+
+
+def _behind_link(output: str | os.PathLike[str]) -> str | os.PathLike[str]:
+    """Return where a link leads: somebody has put the output there, perhaps as there is room. Else `output`."""
+    name = os.fspath(output)
+    return os.path.realpath(name) if not is_stream(name) and Path(name).is_symlink() else output
 
 
 def _check_paths(source: str | os.PathLike[str], output: str | os.PathLike[str], also: tuple[str, ...]) -> None:

@@ -71,7 +71,7 @@ def check_file(path: Path) -> None:
     if stat.S_ISDIR(mode.st_mode):
         raise InputError(f"{path} is a folder; give one video file")
     if not stat.S_ISREG(mode.st_mode):
-        raise InputError(f"{path} is not a regular file")
+        raise InputError(f"{path} is not a regular file; a pipe is read as -: upscale - OUTPUT < FILE")
     if mode.st_size == 0:
         raise InputError(f"{path} is empty (0 bytes)")
     kind = _playlist_kind(head)

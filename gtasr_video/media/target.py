@@ -30,7 +30,7 @@ class Target:
                 be a recording, or the user's, and is moved to ``NAME.part-1.EXT`` with a warning
 
     Raises UsageError if `path` is one of `inputs`, also by another name or link; OutputError if it exists and
-    `overwrite` is False, if its folder is missing or cannot be written, or if someone else is writing it.
+    `overwrite` is False, is no file, if its folder is missing or cannot be written, or if someone else is writing it.
     """
 
     def __init__(
@@ -59,6 +59,8 @@ class Target:
     def _check_free(self) -> None:
         if self.path.is_dir():
             raise OutputError(f"{self.path} is a folder; give a file name for the output")
+        if self.path.exists() and not self.path.is_file():
+            raise OutputError(f"{self.path} is no file but a pipe or a device; write to - and send it there: - > FILE")
         if not self.path.parent.is_dir():
             raise OutputError(f"there is no folder {self.path.parent} for the output; make it first")
         if self.path.exists() and not self._overwrite:

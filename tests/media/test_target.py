@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,14 @@ def test_a_link_is_moved_and_not_what_it_leads_to(tmp_path: Path) -> None:
     Target(tmp_path / "a.mp4", overwrite=False).discard()
     assert film.read_bytes() == data
     assert (tmp_path / "a.part-1.mp4").readlink() == film
+
+
+def test_a_pipe_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.ts")
+    with pytest.raises(OutputError, match="no file but a pipe or a device; write to - and send it there"):
+        Target(tmp_path / "a.ts", overwrite=True)
+    assert (tmp_path / "a.ts").is_fifo()
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_workplace_holds_nothing_but_ours(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
