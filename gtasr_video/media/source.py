@@ -132,9 +132,11 @@ def _sure_format(path: Path) -> str | None:
             return "jpeg_pipe"
         file.seek(0)
         nameless: Any = SimpleNamespace(read=file.read, seek=file.seek, tell=file.tell)
-        with contextlib.suppress(av.FFmpegError), av.open(nameless, mode="r", options=_OPTIONS) as container:
-            return str(container.format.name).split(",")[0]
-    return None
+        try:
+            with av.open(nameless, mode="r", options=_OPTIONS, metadata_errors="surrogateescape") as container:
+                return str(container.format.name).split(",")[0]
+        except av.FFmpegError:
+            return None
 
 
 def _why_unreadable(path: Path) -> str:

@@ -30,7 +30,8 @@ class Target:
                 be a recording, or the user's, and is moved to ``NAME.part-1.EXT`` with a warning
 
     Raises UsageError if `path` is one of `inputs`, also by another name or link; OutputError if it exists and
-    `overwrite` is False, is no file, if its folder is missing or cannot be written, or if someone else is writing it.
+    `overwrite` is False, if what exists is no file, if its folder is missing or cannot be written, or if someone else
+    is writing it.
     """
 
     def __init__(

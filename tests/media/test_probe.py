@@ -58,8 +58,9 @@ def test_a_song_can_be_looked_at(tmp_path: Path) -> None:
     assert [s["codec"] for s in found["streams"]] == ["pcm_s16le"]
 
 
-def test_bytes_that_are_no_text_do_not_hurt(tmp_path: Path) -> None:
-    path = make_clip(tmp_path / "a.mkv", frames=2, metadata={"title": "x" * 9})
+@pytest.mark.parametrize("name", ["a.mkv", "what?.mkv"])
+def test_bytes_that_are_no_text_do_not_hurt(tmp_path: Path, name: str) -> None:
+    path = make_clip(tmp_path / name, frames=2, metadata={"title": "x" * 9})
     path.write_bytes(path.read_bytes().replace(b"x" * 9, b"caf\xe9 \xff\xfe!!"))
     print(probe(path))
 
