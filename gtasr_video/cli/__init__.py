@@ -182,8 +182,10 @@ def _usage(error: click.ClickException) -> str:
 
 
 def _wants_memory(error: Exception) -> bool:
-    if isinstance(error, MemoryError) or "torch" not in sys.modules:  # what cannot be loaded cannot be asked
-        return isinstance(error, MemoryError)
+    if isinstance(error, MemoryError):
+        return True
+    if "torch" not in sys.modules:  # perhaps it is what could not be loaded
+        return False
     from gtasr_video.device import is_out_of_memory
 
     return is_out_of_memory(error)
