@@ -9,18 +9,22 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 _log = logging.getLogger("gtasr_video")
+_NAME = "frames"
 
 
 class DecodedCache:
-    """Frames by what they were decoded from, as memory-mapped ``.npy`` files in `folder` (None: nothing is kept).
+    """Frames by what they were decoded from, as memory-mapped files in `folder` (None: nothing is kept).
 
-    A file that changes gets a new name; the folder can be deleted at any time between runs. If it cannot be written,
-    that is said once and decoding goes on without it.
+    The files are safetensors: :func:`numpy.load` parses a header with :mod:`ast`, which now and then fails in threads
+    of an older Python 3.11 or 3.12 (github.com/python/cpython/issues/106905).
+
+    A file that changes gets a new name, one that was damaged is made anew; the folder can be deleted at any time
+    between runs. If it cannot be written, that is said once and decoding goes on without it.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -34,28 +38,38 @@ class DecodedCache:
         folder = self._folder
         if folder is None:
             return decode()
-        kept = folder / f"{_key(path, how)}.npy"
-        if not kept.is_file():
-            data = decode()
-            if not self._save(kept, data):
-                return data
-        return torch.from_numpy(np.load(kept, mmap_mode="c"))
+        kept = folder / f"{_key(path, how)}.safetensors"
+        if (data := _load(kept)) is not None:
+            return data
+        data = decode()
+        if not self._save(kept, data):
+            return data
+        mapped = _load(kept)
+        return data if mapped is None else mapped
 
     def _save(self, kept: Path, data: Tensor) -> bool:
         partial = kept.with_suffix(f".{os.getpid()}.part")
         try:
             kept.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
-                np.save(file, data.numpy())
+            save_file({_NAME: data.contiguous()}, partial)
             partial.replace(kept)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             with contextlib.suppress(OSError):
                 partial.unlink()
             folder, self._folder = self._folder, None
             if folder is not None:
-                _log.warning("nothing is kept in %s: %s", folder, error.strerror)
+                _log.warning("nothing is kept in %s: %s", folder, getattr(error, "strerror", None) or error)
             return False
         return True
+
+
+def _load(kept: Path) -> Tensor | None:
+    """What is kept in a file, mapped privately: pages are shared with other runs until somebody writes to them."""
+    try:
+        with safe_open(kept, framework="pt") as file:
+            return file.get_tensor(_NAME)
+    except (OSError, SafetensorError):
+        return None
 
 
 def _key(path: Path, how: str) -> str:
