@@ -24,13 +24,13 @@ def whole() -> dict[str, torch.Tensor]:
     return limited.enlarge(upscaler)
 
 
-@pytest.mark.parametrize(("when", "begins"), [("before", False), ("after", True)])
+@pytest.mark.parametrize(("when", "mib", "begins"), [("before", 620, False), ("after", 380, True)])
 def test_within_a_limit_frames_are_made_in_parts(
-    when: str, begins: bool, whole: dict[str, torch.Tensor], tmp_path: Path
+    when: str, mib: int, begins: bool, whole: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:
     """`begins` tells whether the first try is the whole frame: the limit is known before, or met on the way."""
     out = tmp_path / "planes.safetensors"
-    command = [sys.executable, "-m", limited.__name__, when, "380", str(out)]
+    command = [sys.executable, "-m", limited.__name__, when, str(mib), str(out)]
     environment = os.environ | limited.ENVIRONMENT
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
