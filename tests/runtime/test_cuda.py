@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gtasr_video.device import Device, choose
+from gtasr_video.device import Device, choose, release_memory
 from gtasr_video.errors import ModelError
 from gtasr_video.frames import Frame, PixelLayout, VideoSpec
 from gtasr_video.media.memory import MemoryReader
@@ -19,6 +19,7 @@ from gtasr_video.ops.color import rgb_to_yuv
 from gtasr_video.ops.kernels import proven
 from gtasr_video.runtime.backends import GraphBackend
 from gtasr_video.runtime.footprint import peak_bytes
+from gtasr_video.runtime.lanes.graph import cuda_capture
 from gtasr_video.runtime.session import run
 from gtasr_video.runtime.upscaler import Upscaler
 from tests import fakes
@@ -114,6 +115,20 @@ def test_a_compiled_step_gives_what_its_operators_give() -> None:
             one, states[0] = model.step(x, states[0])
             other, states[1] = compiled(x, states[1])
             assert 10 * torch.log10(4 / (one - other).square().mean().clamp(min=1e-12)) >= 50
+
+
+def test_a_recording_that_fails_leaves_no_memory_behind() -> None:
+    def refused() -> torch.Tensor:
+        made = torch.ones(64 << 20, dtype=torch.uint8, device="cuda")
+        torch.cuda.synchronize()
+        return made
+
+    release_memory(torch.device("cuda", 0))
+    before = torch.cuda.memory_reserved()
+    with pytest.raises(RuntimeError):
+        cuda_capture(refused)
+    release_memory(torch.device("cuda", 0))
+    assert torch.cuda.memory_reserved() <= before
 
 
 def test_the_kernels_are_proven_here() -> None:

@@ -89,6 +89,13 @@ def test_every_frame_arrives_whole_and_in_order_at_random(seed: int, monkeypatch
     assert_equal(writer.frames, expected(30, 3, ten_bit))
 
 
+def test_a_caller_in_inference_mode_gets_every_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mode is of one thread: memory made in it could not be written to by those that decode."""
+    with torch.inference_mode():
+        writer, _ = run(SimulatedDevice(STREAMS), monkeypatch, fakes.Nearest(2))
+    assert_equal(writer.frames, expected(30, 2))
+
+
 def test_a_frame_that_is_given_up_gives_its_slot_back() -> None:
     with Scope() as scope, CudaLane(SimulatedDevice(STREAMS), scope, Stages(), SPEC, SPEC, 2) as lane:
         for frame in fakes.frames(SPEC, 9):

@@ -273,14 +273,17 @@ def _ring(scope: Scope, name: str, device: AsyncDevice, spec: VideoSpec, slots: 
 def _allocate(new: Callable[[tuple[int, ...], torch.dtype], Tensor], spec: VideoSpec) -> _Planes:
     layout = spec.layout
     sizes = [layout.plane_size(i, spec.width, spec.height) for i in range(layout.planes)]
-    return _Planes(tuple(new(size, layout.dtype) for size in sizes), new((), torch.bool))
+    # Other threads write to it, and torch's inference mode, which the caller may be in, is of one thread.
+    with torch.inference_mode(False):
+        return _Planes(tuple(new(size, layout.dtype) for size in sizes), new((), torch.bool))
 
 
 class CudaEvent:
     """A CUDA event that can measure time."""
 
     def __init__(self, stream: Any) -> None:
-        self.event: Any = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        # Not blocking, a thread that waits would keep a core busy, which decoder and encoder need.
+        self.event: Any = torch.cuda.Event(enable_timing=True, blocking=True)  # type: ignore[no-untyped-call]
         self.event.record(stream)
 
     def synchronize(self) -> None:

@@ -30,5 +30,7 @@ def cuda_capture(work: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
         torch.cuda.set_stream(here)
         with contextlib.suppress(RuntimeError, AttributeError):  # not left there, or no longer by this name
             torch._C._cuda_endAllocateToPool(device, pool)
+            # A graph gives its pool back only where its capture ended.
+            torch._C._cuda_releasePool(device, pool)
         raise
     return graph.replay, result
