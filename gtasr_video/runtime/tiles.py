@@ -139,7 +139,9 @@ class Tiled(nn.Module):
         facts = model.facts
         reference = find_reference(x, state.frame, state.age, model.architecture.cell)
         noise, drift = model.next_noise(x, state, reference, seed)
-        luma, held, features = (torch.zeros_like(field) for field in (state.detail, state.detail, state.features))
+        # In the network's type, which is not the state's where a frame is made again in float32.
+        fields = (state.detail, state.detail, state.features)
+        luma, held, features = (torch.zeros_like(field, dtype=model.dtype) for field in fields)
         whole = Prediction(torch.cat([luma] * 3, dim=1), luma, held, features)
         for part in parts(self.grid, height, width, margin_of(facts), facts.multiple_of):
             seen = _seen(part, state), _seen(part, reference)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
@@ -69,6 +71,19 @@ def test_bf16_tiles_stay_within_a_step_of_the_whole() -> None:
         whole, whole_state = model.step(x, whole_state)
         parted, tiled_state = cut.step(x, tiled_state)
         assert float((whole - parted).abs().mean()) < 0.1 * STEP
+
+
+@torch.inference_mode()
+def test_what_is_made_again_in_float32_is_float32_in_parts_too() -> None:
+    """What fp16 cannot hold, the state that comes of a second look must hold."""
+    model = tiny()
+    cut = tiled(model, Grid(2, 2))
+    assert cut is not None
+    x, state = scene(1, 152, 208)[:, 0], copy.deepcopy(model).half().initial(1, 152, 208)
+    assert state.features.dtype is torch.float16
+    for seen in (model, cut):
+        prediction, following = seen.step_in_cells(x, state)
+        assert {f.dtype for f in (*prediction, following.detail, following.features)} == {torch.float32}
 
 
 @torch.inference_mode()
