@@ -9,6 +9,7 @@ import torch
 
 from gtasr_video import device
 from gtasr_video.errors import DeviceError
+from gtasr_video.training.ranks import choose_local
 
 
 @pytest.fixture
@@ -45,6 +46,16 @@ def test_an_older_gpu_computes_in_fp16(gpus) -> None:
     chosen = device.choose("cuda:1")
     assert (chosen.name, chosen.dtype) == ("cuda:1", torch.float16)
     assert chosen.reason.startswith("asked for: GPU 1")
+
+
+def test_nothing_trains_in_fp16(gpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gradient of the perceptual loss is smaller than the least that fp16 holds."""
+    gpus((9, 0), (7, 5))
+    assert choose_local("cuda:1").dtype is torch.float32
+    assert choose_local("auto").dtype is torch.bfloat16
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    chosen = choose_local("auto")
+    assert (chosen.name, chosen.dtype) == ("cuda:1", torch.float32)
 
 
 @pytest.mark.parametrize(

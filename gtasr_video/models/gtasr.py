@@ -394,12 +394,20 @@ class GTASRVideo(nn.Module):
         """Pixel-shuffle cells back into an HR picture (B, 3, s H, s W)."""
         return F.pixel_shuffle(cells, self.architecture.cell * self.scale)
 
-    def next_noise(self, x: Tensor, state: State, reference: Reference, seed: int) -> tuple[Tensor, Tensor]:
-        """Return frame x's noise and drift: the previous frame's moved along, fresh where nothing is believed."""
+    def next_noise(
+        self, x: Tensor, state: State, reference: Reference, seed: int, streams: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return frame x's noise and drift: the previous frame's moved along, fresh where nothing is believed.
+
+        All streams of a batch have the noise that each would have alone; `streams` (B,), integers, numbers those that
+        are to have noise of their own.
+        """
         if self.noise_scale == 0:
             return state.noise, state.drift
         cell = self.architecture.cell
         age = torch.where(reference.valid, state.age, torch.zeros_like(state.age))
+        if streams is not None:
+            age = age + (streams << 24)
         # Each step has a field of its own, moved alike: a prediction must not meet again the noise it was made from.
         size = state.noise.shape[1] // self.steps, *state.noise.shape[2:]
         fresh = torch.cat([fresh_noise(seed + (k << 32), age, *size) for k in range(self.steps)], dim=1)

@@ -67,7 +67,8 @@ def _load(kept: Path) -> Tensor | None:
     """What is kept in a file, mapped privately: pages are shared with other runs until somebody writes to them."""
     try:
         with safe_open(kept, framework="pt") as file:
-            return file.get_tensor(_NAME)
+            frames: Tensor = file.get_tensor(_NAME)
+            return frames
     except (OSError, SafetensorError):
         return None
 

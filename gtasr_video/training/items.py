@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,24 +110,23 @@ class VideoOnDisk:
         return _readers.get(self.file).read(start, count)
 
 
-class _Readers:
-    """The few files that are open, of this process: a decoder must not be used on both sides of a fork."""
+class _Readers(threading.local):
+    """The few files that are open, of this thread and process: a decoder serves one thread, on one side of a fork."""
 
     def __init__(self) -> None:
-        self._process = 0
-        self._open: OrderedDict[Path, FrameReader | DecordReader] = OrderedDict()
+        # Those of other processes are kept: freeing them here would end, or wait for, what is not this process's.
+        self._of_process: dict[int, OrderedDict[Path, FrameReader | DecordReader]] = {}
 
     def get(self, file: VideoFile) -> FrameReader | DecordReader:
         from gtasr_video.media.access import open_frames
 
-        if self._process != os.getpid():
-            self._process, self._open = os.getpid(), OrderedDict()
-        if file.path not in self._open:
-            self._open[file.path] = open_frames(file)
-        self._open.move_to_end(file.path)
-        if len(self._open) > _OPEN_FILES:
-            self._open.popitem(last=False)
-        return self._open[file.path]
+        readers = self._of_process.setdefault(os.getpid(), OrderedDict())
+        if file.path not in readers:
+            readers[file.path] = open_frames(file)
+        readers.move_to_end(file.path)
+        if len(readers) > _OPEN_FILES:
+            readers.popitem(last=False)
+        return readers[file.path]
 
 
 _readers = _Readers()

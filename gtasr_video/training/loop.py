@@ -3,8 +3,8 @@
 A run is a list of phases. Each optimiser step draws a batch of clips by number, unrolls the network over their frames,
 sums the terms of the phase's stage, and moves the weights by AdamW; an exponential average of the weights is what is
 validated and shipped. Progress is counted in clips seen. Everything random follows from (seed, step), so that the
-state of a run is: weights, average, the optimiser's moments, and the number of the step. A killed run goes on exactly
-where its last checkpoint was.
+state of a run is: weights, average, the optimiser's moments, and the number of the step. A killed run goes on where
+its last checkpoint was: on CPUs to the same bit, on a GPU to rounding, as gradients are summed in no fixed order there.
 
 Several processes (torchrun) take one step together: each its share of the same batch and draws, gradients averaged.
 """
@@ -49,7 +49,7 @@ def train(
     """Train by `settings` on the pictures and videos in `data`; write checkpoints, metrics and weights to `out`.
 
     init     weights to start from (a .safetensors file of the same tier)
-    resume   go on from the last checkpoint in `out`, exactly
+    resume   go on from the last checkpoint in `out`
     on_step  called with each line of ``metrics.jsonl`` as it is written
     Returns the path of the best weights. Raises TrainingError.
     """

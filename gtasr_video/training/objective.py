@@ -86,6 +86,10 @@ class Draw:
         numbers: list[int] = self.ranks.share(whole).tolist()
         return numbers
 
+    def places(self, count: int, device: torch.device) -> Tensor:
+        """Return the places (B,) of the clips in the whole batch."""
+        return self.ranks.share(torch.arange(count * self.ranks.count)).to(device)
+
     def frames(self, total: int, count: int) -> set[int]:
         """Return `count` of the frames 0..total-1, the same for all processes; all of them for 0."""
         if not 0 < count < total:
@@ -216,7 +220,7 @@ class Objective:
         state = state or model.initial(y.shape[0], *y.shape[2:])
         # Without memory every frame is number 0 of its scene: its noise must differ all the same.
         seed = draw.seed if self.phase.memory else draw.seed + 97 * k
-        noise, drift = model.next_noise(y, state, context.reference, seed)
+        noise, drift = model.next_noise(y, state, context.reference, seed, draw.places(y.shape[0], y.device))
         truth = model.to_cells(x0 - context.yup)
         # Where all are at the end of a path without noise, nothing is on it.
         bare = self.phase.end_share == 1 and path.noise_scale == 0

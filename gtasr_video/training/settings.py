@@ -44,7 +44,7 @@ class Phase:
     learn             all weights, or those of the scale's adapter alone, which leaves the other scales as they are
     clips             training clips this phase sees
     frames, batch     frames a clip, clips an optimiser step
-    steps, power      of the path: N and p
+    steps, power      of the path: N, 2 at least, and p
     end_share         share of clips whose t is N, where inference happens; the rest is uniform in 1..N
     learning_rate     after `warm_up` clips, falling to `final_learning_rate` along a cosine
     perceptual_crops  HR windows at each frame that the VGG16 distance looks at, `perceptual_size` pixels a side
@@ -72,6 +72,10 @@ class Phase:
     refresh: int = 200
     memory: bool = True
     weights: Weights = field(default_factory=Weights)
+
+    def __post_init__(self) -> None:
+        if self.steps < 2:
+            raise ValueError(f"steps must be 2 at least, not {self.steps}: without one between there is no trajectory")
 
     def path(self, noise_scale: float) -> ConsistencyPath:
         """Return the path this phase trains on."""
@@ -103,11 +107,12 @@ class TrainSettings:
     noise_scale       of the path, stored with the weights; None: that of the weights it starts from, and 0 without any
     phases            in order
     without           parts of the method left out in every phase, for ablations: terms of `Weights`, or ``memory``
-    seed              of everything drawn; the same seed, files and machine give the same run
+    seed              of everything drawn; the same seed, files and machine give the same run on CPUs, and on a GPU
+                      one that differs by rounding
     vgg               file of the VGG16 weights (.npz or .safetensors), or ``none``: Charbonnier alone is then every
                       distance. Not given, it is ``none`` with a warning. Not read where all perceptual weights are 0
     vgg_layers        depth of the distance used as a loss (1..4)
-    amp               bf16 for the network where the device is quick at it
+    amp               bf16 for the network where the device has it in hardware
     compile           let torch.compile translate the trunk; needs a C++ compiler or Triton, and takes a minute at first
     ema_clips         half-life of the averaged weights, in clips
     clip_gradient     largest norm of the gradient

@@ -69,11 +69,17 @@ class RunState:
         if "frozen" in part:
             self.frozen_copy(refresh=True).load_state_dict(part["frozen"])
         whole = self.optimizer.state_dict()
+        weights = list(self.model.parameters())
         moments: dict[int, dict[str, Tensor]] = {}
         for name, value in part.get("optimizer", {}).items():
             number, key = name.split(".", 1)
-            moments.setdefault(int(number), {})[key] = value
+            moments.setdefault(int(number), {})[key] = _laid_out_like(weights[int(number)], value)
         self.optimizer.load_state_dict({"state": moments, "param_groups": whole["param_groups"]})
+
+
+def _laid_out_like(weight: Tensor, moment: Tensor) -> Tensor:
+    """Return `moment` in the memory layout of its weight: where all are alike, AdamW takes them in one go."""
+    return torch.empty_like(weight).copy_(moment) if moment.shape == weight.shape else moment
 
 
 def _split(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import resource
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -48,15 +49,18 @@ def test_a_damaged_file_is_made_anew(source: Path, tmp_path: Path, damage: bytes
     assert torch.equal(cache.fetch(source, "how", never), frames())
 
 
-def test_a_full_disk_is_said_once_and_costs_nothing_else(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_a_file_that_cannot_be_written_whole_is_said_once_and_leaves_nothing(
+    source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(Path, "with_suffix", lambda *_: Path("/dev/full"))
-    monkeypatch.setattr(Path, "unlink", lambda _: None)
-    cache = DecodedCache(tmp_path / "kept")
-    with caplog.at_level(logging.WARNING, "gtasr_video"):
-        assert all(torch.equal(cache.fetch(source, how, frames), frames()) for how in ("a", "b"))
+    cache, (soft, hard) = DecodedCache(tmp_path / "kept"), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with caplog.at_level(logging.WARNING, "gtasr_video"):
+            assert all(torch.equal(cache.fetch(source, how, frames), frames()) for how in ("a", "b"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert [r.getMessage().split(":")[0] for r in caplog.records] == [f"nothing is kept in {tmp_path / 'kept'}"]
+    assert not list((tmp_path / "kept").iterdir())
 
 
 @pytest.fixture

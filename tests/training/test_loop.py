@@ -20,6 +20,8 @@ from gtasr_video.training.loop import train
 from gtasr_video.training.run import read_metrics
 from gtasr_video.training.schedule import learning_rate, locate, schedule
 from gtasr_video.training.settings import Phase, TrainSettings, Weights
+from gtasr_video.training.start import network
+from gtasr_video.training.state import RunState
 
 CPU = choose("cpu", torch.float32)
 RUN_SEED = 3
@@ -189,6 +191,34 @@ def test_a_phase_of_another_scale_can_learn_its_adapter_alone(material: Path, tm
     model = load_model(str(tmp_path / "two" / "best.safetensors"), scale=2)
     y, _ = model.step(torch.zeros(1, 3, 16, 16), model.initial(1, 16, 16))
     assert y.shape == (1, 3, 32, 32)
+
+
+def test_a_path_without_a_step_between_is_refused() -> None:
+    with pytest.raises(ValueError, match="steps must be 2 at least, not 1"):
+        dataclasses.replace(STAGE_ONE, steps=1)
+
+
+def test_moments_come_back_in_the_memory_layout_of_their_weights() -> None:
+    """Where one differs, AdamW on a GPU takes all tensors one by one, and rounds otherwise."""
+
+    def state_after_a_step() -> RunState:
+        plan = settings().settled("s", 0.0)
+        model = network(plan, None, CPU)
+        state = RunState.new(model, plan)
+        sum(p.square().sum() for p in model.parameters()).backward()
+        state.optimizer.step()
+        return state
+
+    def layouts(state: RunState) -> list[tuple[tuple[int, ...], ...]]:
+        held = state.optimizer.state
+        return [(p.stride(), held[p]["exp_avg"].stride(), held[p]["exp_avg_sq"].stride()) for p in held]
+
+    before, after = state_after_a_step(), state_after_a_step()
+    after.restore(before.tensors())
+    assert layouts(after) == layouts(before)
+    assert all(len(set(one)) == 1 for one in layouts(after))
+    for one, other in zip(before.optimizer.state.values(), after.optimizer.state.values(), strict=True):
+        assert torch.equal(one["exp_avg"], other["exp_avg"])
 
 
 def test_a_phase_of_a_scale_the_run_lacks_is_refused() -> None:

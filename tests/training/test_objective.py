@@ -99,6 +99,18 @@ def _flat(reference: Reference) -> tuple[Tensor, ...]:
     return *reference.motion, *reference[1:]
 
 
+def test_each_clip_of_a_batch_has_noise_of_its_own() -> None:
+    network = tiny(noise_scale=0.1)
+    noises: list[Tensor] = []
+    network.noise_cells = lambda noise: noises.append(noise) or GTASRVideo.noise_cells(network, noise)  # type: ignore[method-assign, func-returns-value]
+    one = clip(2)
+    twice = Pictures(*(torch.cat([part, part]) for part in (one.x0, one.y, one.flow, one.mask)), one.known)
+    Objective(network, Phase(frames=2, weights=Weights(perceptual=0)), None).terms(twice, Draw.of(0, 0))
+    assert noises
+    for noise in noises:
+        assert float((noise[0] * noise[1]).mean().abs()) < 0.2 < float((noise[0] * noise[0]).mean())
+
+
 def test_similarity_and_colour_are_asked_for_by_their_weights() -> None:
     terms = {}
     for weight in (0.0, 0.5):

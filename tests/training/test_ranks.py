@@ -146,7 +146,8 @@ def test_each_process_keeps_its_part_of_the_same_draws() -> None:
         first = 0 if ranks.count == 1 else ranks.rank * share
         which = torch.tensor(draw.spread(share, share // 2)) + first
         steps = draw.path_steps(share, phase, torch.device("cpu"))
-        return [which, steps, torch.tensor(draw.integers(9, share)), draw.normal(torch.zeros(share, 3, 2, 2))]
+        places = draw.places(share, torch.device("cpu"))
+        return [which, steps, places, torch.tensor(draw.integers(9, share)), draw.normal(torch.zeros(share, 3, 2, 2))]
 
     whole = drawn(Ranks())
     for one, *both in zip(whole, *(drawn(ranks) for ranks in parts), strict=True):
