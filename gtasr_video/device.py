@@ -132,7 +132,7 @@ def synchronise(device: torch.device) -> None:
 
 def peak_memory(device: torch.device) -> int:
     """Return the most bytes torch ever held on `device`; 0 on a CPU, whose memory is the process's."""
-    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
+    return torch.cuda.max_memory_reserved(device) if device.type == "cuda" else 0
 
 
 def describe(device: torch.device) -> str:

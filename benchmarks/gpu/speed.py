@@ -3,7 +3,8 @@
 python benchmarks/gpu/speed.py --out DIR [--minutes 9] [--tiers s m l] [--rehearse]
 
 Writes speed.jsonl. A line ``what: step`` has milliseconds a frame of `model.step` alone, output megapixels a second,
-peak memory, and the largest and mean difference to fp32 in 8-bit steps after eight frames. ``what: session`` has frames
+memory taken, and the largest and mean difference to fp32 in 8-bit steps after eight frames (cases named fp32 compute
+as torch does by default, with convolutions in TF32; what they are compared with does not). ``what: session`` has frames
 a second through lane, colour conversion and network, frames coming from and going to host memory. ``what: kernels`` has
 where the device's time goes. What did not run says why; what the time did not suffice for is listed last.
 """
@@ -11,6 +12,7 @@ where the device's time goes. What did not run says why; what the time did not s
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
 import time
 from collections.abc import Callable, Iterator
@@ -161,6 +163,17 @@ def outputs(runner: Runner, frames: list[Tensor]) -> list[Tensor]:
     return [runner.push(x).float().cpu() for x in frames[:COMPARED]]
 
 
+@contextlib.contextmanager
+def exact_convolutions() -> Iterator[None]:
+    """Let cuDNN convolve fp32 as fp32 in the block; elsewhere it rounds to TF32, as torch lets it, also for users."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
 @torch.inference_mode()
 def step_line(case: Case, sizes: dict[str, tuple[int, int]], device: torch.device, seconds: float) -> dict[str, Any]:
     """Measure one case."""
@@ -175,8 +188,9 @@ def step_line(case: Case, sizes: dict[str, tuple[int, int]], device: torch.devic
     ours = outputs(runner, frames)
     ready = time.perf_counter() - begun
     took = measure(runner, frames, seconds)
-    peak = torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else None
-    truth = outputs(Runner(model, Case(case.tier, case.size, "fp32", "eager"), size, device), frames)
+    peak = torch.cuda.max_memory_reserved(device) / 2**30 if device.type == "cuda" else None
+    with exact_convolutions():
+        truth = outputs(Runner(model, Case(case.tier, case.size, "fp32", "eager"), size, device), frames)
     gaps = torch.stack([(a - b).abs() * 127.5 for a, b in zip(ours, truth, strict=True)])
     return {
         "ms": round(took * 1000, 3),
