@@ -70,11 +70,14 @@ def switching_threads() -> Iterator[None]:
     (A finalizer is where a thread can lose its turn within a function that is not Python's.)
     """
     interval, threshold = sys.getswitchinterval(), gc.get_threshold()
+    gc.collect()
+    gc.freeze()  # else all that other tests left would be gone through each time
     sys.setswitchinterval(1e-6)
     gc.set_threshold(20)
     yield
     sys.setswitchinterval(interval)
     gc.set_threshold(*threshold)
+    gc.unfreeze()
 
 
 class _Garbage:
