@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -255,8 +256,9 @@ class Decoder:
         """Make `frames` begin at a key frame from which every frame at or after `target` (file time) is whole.
 
         Steps back until the key frame found is presented no later than `target`: containers index decoding
-        times, and a key frame decoded before `target` may be presented after it. Files that may have been joined are
-        searched by reading: in them one time may lie in two places.
+        times, and a key frame decoded before `target` may be presented after it. Where no key frame says when that is,
+        it is the beginning, from which times are counted. Files that may have been joined are searched by reading: in
+        them one time may lie in two places.
         """
         if self.finds_any_time:
             self._read_up_to(target)
@@ -267,7 +269,7 @@ class Decoder:
             if wanted <= beginning or not self._seek_once(wanted):
                 break
             key, rest = self._next_key()
-            if key is not None and _time_of(key) <= target / self.facts.time_base:
+            if key is not None and self._shown(key) <= target / self.facts.time_base:
                 self._packets = chain([key], rest)
                 return
         self.reopen()
@@ -297,6 +299,13 @@ class Decoder:
         except av.FFmpegError:
             return False
         return True
+
+    def _shown(self, key: Packet) -> float:
+        """Return the ticks at which `key` is presented; decoding times are those only where nothing is reordered."""
+        stamp = None if self.guesses_pts else key.pts
+        if stamp is None and self._stream.codec_context.codec.intra_only:
+            stamp = key.dts
+        return math.inf if stamp is None else stamp
 
     def _next_key(self) -> tuple[Packet | None, Iterator[Packet]]:
         packets = packets_of(self._container, [self._stream])
@@ -349,8 +358,3 @@ def _tagged_duration(metadata: dict[str, str]) -> Fraction | None:
         return int(hours) * 3600 + int(minutes) * 60 + Fraction(rest)
     except (KeyError, ValueError):
         return None
-
-
-def _time_of(packet: Packet) -> float:
-    stamp = packet.pts if packet.pts is not None else packet.dts
-    return float("inf") if stamp is None else stamp

@@ -33,7 +33,8 @@ class Reader(ReaderBlock):
     thread.
 
     start     seconds after the beginning of the file (what a player shows as 0); the first frame is the first
-              whose pts is not before it. Exact to the frame: decoding begins at an earlier key frame.
+              whose pts is not before it. Exact to the frame: decoding begins at an earlier key frame, or at the
+              beginning where frames have no times of their own (AVI).
     duration  seconds after `start`; the last frame is the last that begins before their end.
     frames    yield at most this many.
     deinterlace   auto makes whole pictures of fields where the stream says that it has them, or its first frames show

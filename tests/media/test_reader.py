@@ -305,6 +305,21 @@ def test_a_cut_is_exact_to_the_frame_and_bit(
         assert all(torch.equal(a, b) for a, b in zip(one.planes, other.planes, strict=True))
 
 
+@pytest.mark.parametrize(("name", "codec"), [("a.avi", "mpeg4"), ("a.m2v", "mpeg2video"), ("intra.avi", "mjpeg")])
+def test_a_cut_is_exact_where_key_frames_have_decoding_times_only(tmp_path: Path, name: str, codec: str) -> None:
+    """A key frame is decoded before it is shown, by as much as pictures are reordered."""
+    pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    clip = {"codec": codec, "pix_fmt": pix_fmt, "pts": list(range(60)), "time_base": Fraction(1, 25)}
+    path = make_clip(tmp_path / name, **clip)
+    pts, found, whole = read(path)
+    assert found == list(range(60))
+    for start in (12, 13, 24, 47):
+        cut, numbers_of_cut, reader = read(path, start=Fraction(start, 25))
+        assert numbers_of_cut == found[start:]
+        assert cut == pts[start:]
+        assert reader.spec.time_base == whole.spec.time_base
+
+
 def test_neighbouring_cuts_share_no_frame_and_lose_none(tmp_path: Path) -> None:
     path = make_clip(tmp_path / "a.mp4", pts=phone_times(60, TB), gop=16)
     whole = read(path)[0]
