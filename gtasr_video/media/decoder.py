@@ -18,6 +18,7 @@ from av.video.stream import VideoStream
 
 from gtasr_video.frames import ChromaSiting
 from gtasr_video.media import ffv1, tags
+from gtasr_video.media.endings import Ending, stated_ending
 from gtasr_video.media.hardware import Door, Watch, fits, try_door
 from gtasr_video.media.joints import Joints
 from gtasr_video.media.source import (
@@ -46,6 +47,7 @@ class StreamFacts:
     start     first timestamp of the stream in ticks, None if unknown
     ticks     its length in ticks, None if unknown
     length    its length in seconds, or the whole file's where it does not say, None if unknown
+    ending    when it ends, as far as is said
     frames    how many there are, 0 if unknown
     description   what FFmpeg prints of it (`tags.describe`)
     """
@@ -62,6 +64,7 @@ class StreamFacts:
     start: int | None
     ticks: int | None
     length: Fraction | None
+    ending: Ending | None
     frames: int
     description: str = ""
 
@@ -330,8 +333,10 @@ def _context_of(stream: VideoStream) -> VideoCodecContext:
 
 def facts_of(container: InputContainer, stream: VideoStream) -> StreamFacts:
     """Return what `container` says of `stream`."""
-    exact = seconds(stream.duration, stream.time_base) or _tagged_duration(stream.metadata)
-    total = container.duration
+    begin = start_of(container, [s for s in container.streams if s.type in ("video", "audio")])
+    ending = stated_ending(container, stream, begin)
+    start = seconds(stream.start_time, stream.time_base)
+    first = begin if start is None else start
     description = tags.describe(container).get(stream.index, "")
     return StreamFacts(
         index=stream.index,
@@ -342,19 +347,11 @@ def facts_of(container: InputContainer, stream: VideoStream) -> StreamFacts:
         sample_aspect=stream.sample_aspect_ratio or Fraction(1),
         field_order=stream.codec_context.field_order,
         siting=tags.chroma_siting(description),
-        begin=start_of(container, [s for s in container.streams if s.type in ("video", "audio")]),
+        begin=begin,
         start=stream.start_time,
         ticks=stream.duration,
-        length=exact or (Fraction(total, av.time_base) if total else None),
+        length=None if ending is None or ending.time <= first else ending.time - first,
+        ending=ending,
         frames=stream.frames,
         description=description,
     )
-
-
-def _tagged_duration(metadata: dict[str, str]) -> Fraction | None:
-    """Return the length that Matroska writers leave in a stream's tags (``00:01:02.500000000``)."""
-    try:
-        hours, minutes, rest = metadata["DURATION"].split(":")
-        return int(hours) * 3600 + int(minutes) * 60 + Fraction(rest)
-    except (KeyError, ValueError):
-        return None

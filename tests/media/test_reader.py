@@ -383,6 +383,34 @@ def test_frames_of_a_whole_file_are_not_called_cut_off(tmp_path: Path) -> None:
         assert reader.facts()["truncated_at_s"] is None
 
 
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("a.mkv", "libx264"), ("a.flv", "libx264"), ("a.wmv", "wmv2"), ("a.avi", "mpeg4"), ("a.ts", "libx264")],
+)
+def test_longer_sound_is_no_missing_picture(tmp_path: Path, name: str, codec: str) -> None:
+    rate = {"pts": list(range(25)), "time_base": Fraction(1, 25)} if name == "a.avi" else {"frames": 25}
+    path = make_clip(tmp_path / name, codec=codec, sound=[Sound("mp3")], sound_seconds=3, **rate)
+    _, found, reader = read(path)
+    assert found == list(range(25))
+    assert reader.facts()["truncated_at_s"] is None
+    assert reader.facts()["warnings"] == []
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.flv", "a.mp4"])
+def test_a_file_that_begins_late_is_as_long_as_it_lasts(tmp_path: Path, name: str) -> None:
+    """Some formats say when they end, which is not how long they are."""
+    late = [t + 100 * 12800 for t in times(25)]
+    path = make_clip(tmp_path / name, pts=late, sound=[Sound("mp3", start=Fraction(100))], sound_seconds=1)
+    _, found, reader = read(path)
+    assert found == list(range(25))
+    assert float(reader.duration or 0) == pytest.approx(1, abs=0.12)
+    assert reader.facts()["truncated_at_s"] is None
+    cut = truncate(path, 0.6, tmp_path / f"cut_{name}")
+    if name != "a.mp4":
+        _, found, reader = read(cut)
+        assert reader.facts()["truncated_at_s"] == pytest.approx(len(found) / 25, abs=0.1)
+
+
 @pytest.mark.parametrize("threads", [1, 4])
 @pytest.mark.parametrize("which", [[7], [20, 21], [46, 47], [47]])
 def test_damaged_packets_are_counted_and_decoding_goes_on(
