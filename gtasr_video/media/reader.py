@@ -207,6 +207,11 @@ class Reader(ReaderBlock):
         return self._conformer.display_matrix
 
     @property
+    def stereo_mode(self) -> str | None:
+        """Matroska's name of how the picture holds two eyes, None if it holds one."""
+        return self._conformer.stereo_mode
+
+    @property
     def origin(self) -> Fraction | None:
         """File time in seconds that becomes 0 in an output: the first frame's of a cut, None if times stay.
 
