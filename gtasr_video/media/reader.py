@@ -35,8 +35,9 @@ class Reader(ReaderBlock):
     thread.
 
     start     seconds after the beginning of the file (what a player shows as 0); the first frame is the first
-              whose pts is not before it. Exact to the frame: decoding begins at an earlier key frame, or at the
-              beginning where frames have no times of their own (AVI).
+              whose pts is not before it, or the one that is on then, from then on, where it lasts over a second. Exact
+              to the frame: decoding begins at an earlier key frame, or at the beginning where frames have no times of
+              their own (AVI).
     duration  seconds after `start`; the last frame is the last that begins before their end.
     frames    yield at most this many.
     deinterlace   auto makes whole pictures of fields where the stream says that it has them, or its first frames show
@@ -187,6 +188,9 @@ class Reader(ReaderBlock):
         usual = timed.duration or gap
         if self._stream.ticks is not None and self._stream.start is not None:
             rest = self._stream.start + self._stream.ticks - timed.pts
+            end = self.window.end(self._stream)
+            if end is not None:
+                rest = min(rest, max(usual, math.floor(end / self.spec.time_base) - timed.pts))
             if 0 < rest <= 2 * max(usual, gap):
                 return rest
         return usual
@@ -282,7 +286,8 @@ class Reader(ReaderBlock):
         ending = self._stream.ending
         step = 1 / self.spec.frame_rate if self.spec.frame_rate else Fraction(1, 25)
         least = max(3 * step, Fraction(1, 5))
-        if ending is None or ending.time - end <= least:
+        wanted = self.window.end(self._stream)
+        if ending is None or (ending.time if wanted is None else min(ending.time, wanted)) - end <= least:
             return False
         # A length of the whole file is that of its sound where this goes on until then.
         return ending.own or self._sound_end is None or ending.time - self._sound_end > least

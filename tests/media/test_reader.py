@@ -305,6 +305,31 @@ def test_a_cut_is_exact_to_the_frame_and_bit(
         assert all(torch.equal(a, b) for a, b in zip(one.planes, other.planes, strict=True))
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+@pytest.mark.parametrize(
+    ("start", "duration", "found"),
+    [
+        ("5", "3", [(5, 3, 0)]),
+        ("5", None, [(5, 5, 0), (10, 10, 1), (20, 10, 2)]),
+        ("9.5", "0.25", [(9.5, 0.25, 0)]),
+        ("10", "3", [(10, 10, 1)]),
+        ("12", "9", [(12, 8, 1), (20, 10, 2)]),
+        ("25", "4", [(25, 4, 2)]),
+        ("26", None, [(26, 4, 2)]),
+    ],
+)
+def test_a_cut_begins_with_the_picture_that_is_on(
+    tmp_path: Path, name: str, start: str, duration: str | None, found: list[tuple[float, float, int]]
+) -> None:
+    path = make_clip(tmp_path / name, pts=[0, 10, 20], time_base=Fraction(1), fps=Fraction(1, 10), bframes=0)
+    with Reader(path, start=Fraction(start), duration=None if duration is None else Fraction(duration)) as reader:
+        unit = reader.spec.time_base
+        frames = [(f.pts * unit, f.duration * unit, frame_number(f.planes[0])) for f in reader]
+        assert reader.origin == Fraction(start)
+        assert reader.facts()["truncated_at_s"] is None
+    assert frames == found
+
+
 @pytest.mark.parametrize(("name", "codec"), [("a.avi", "mpeg4"), ("a.m2v", "mpeg2video"), ("intra.avi", "mjpeg")])
 def test_a_cut_is_exact_where_key_frames_have_decoding_times_only(tmp_path: Path, name: str, codec: str) -> None:
     """A key frame is decoded before it is shown, by as much as pictures are reordered."""
