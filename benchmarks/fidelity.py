@@ -66,6 +66,7 @@ def sources(folder: Path) -> dict[str, Path]:
         "cover": ("-i", plain, "-c", "copy", "-attach", cover, "-metadata:s:t", "mimetype=image/png"),
         "attachment": ("-i", plain, "-c", "copy", "-attach", font, "-metadata:s:t", "mimetype=font/ttf"),
         "tags": ("-i", plain, "-c", "copy", "-metadata", "title=Hello", "-metadata", "com.example.lens=50"),
+        "two eyes": ("-i", plain, "-c", "copy", "-metadata:s:v", "stereo_mode=left_right"),
         "pixel aspect": ("-i", plain, "-vf", "setsar=4/3", "-c:v", "ffv1"),
     }
     for name, arguments in made.items():
@@ -177,6 +178,12 @@ def has_chapters(_: Path, output: Path) -> bool:
         return [c["metadata"].get("title") for c in container.chapters()] == ["one", "two"]
 
 
+def has_two_eyes(_: Path, output: Path) -> bool:
+    """Look whether it says where the pictures for the two eyes are."""
+    with Reader(output) as reader:
+        return reader.stereo_mode == "left_right"
+
+
 def has_light(_: Path, output: Path) -> bool:
     """Look for PQ, ten bits, mastering display and light level."""
     spec = facts(output)["spec"]
@@ -193,6 +200,7 @@ LOOKS: dict[str, Seen] = {
     "transparency": lambda _, output: facts(output)["transparent"],
     "pixel aspect": same("sample_aspect"),
     "rotation": same("rotation"),
+    "two eyes": has_two_eyes,
     "sound": streams("audio", count=2),
     "text": streams("subtitle"),
     "bitmaps": streams("subtitle"),

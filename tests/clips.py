@@ -1,7 +1,8 @@
 """Test clips made on the spot with real encoders: every frame carries its number, readable by a machine.
 
 `make_clip` writes a file with the picture and sound that are asked for; `frame_number` reads a number back from any
-luma plane, also after lossy coding and enlarging. `truncate`, `damage_packets` and `join` spoil files on purpose.
+luma plane, also after lossy coding and enlarging. `with_elements` adds what is not written here,
+`truncate`, `damage_packets` and `join` spoil files on purpose.
 """
 
 from __future__ import annotations
@@ -237,6 +238,17 @@ def _sound_packets(stream: Any, track: Sound, seconds: float) -> list[Any]:
         frame.pts = begin + round(track.start * track.rate)
         packets += stream.encode(frame)
     return packets + list(stream.encode(None))
+
+
+def with_elements(path: Path, elements: bytes, **how: Any) -> Path:
+    """Write an MKV whose video track has these elements, in the place of what it says of its colours."""
+    make_clip(path, picture=Picture(1, False, 1, 1, "left"), **how)
+    data = path.read_bytes()
+    start = data.index(b"\x55\xb0")
+    size = 3 + (data[start + 2] & 0x7F)
+    void = size - len(elements) - 2
+    path.write_bytes(data[:start] + elements + bytes([0xEC, 0x80 | void]) + bytes(void) + data[start + size :])
+    return path
 
 
 def truncate(path: Path, fraction: float, to: Path) -> Path:

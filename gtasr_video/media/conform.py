@@ -13,6 +13,7 @@ from gtasr_video.frames import Frame, VideoSpec
 from gtasr_video.media import tags
 from gtasr_video.media.decoder import StreamFacts
 from gtasr_video.media.deinterlace import SOFT_TELECINE, TELECINE, Deinterlacer, Timed
+from gtasr_video.media.geometry import projections_left_out, stated_crop, stereo_mode
 from gtasr_video.media.hardware import device_planes, format_name, is_on_device
 from gtasr_video.media.hdr import has_no_base, hdr_of, layers_left_out
 from gtasr_video.media.planes import Converter, is_transparent, nearest_layout, to_planes
@@ -21,7 +22,8 @@ from gtasr_video.media.planes import Converter, is_transparent, nearest_layout, 
 class Conformer:
     """Makes frames of the pictures of one stream, whose first one says what all look like.
 
-    A picture of another size or format is brought to the first one's by swscale, marked as a cut and counted.
+    A picture of another size or format is brought to the first one's by swscale, marked as a cut and counted. What
+    the container hides of it is cut off; of fields after whole pictures were made of them.
 
     facts        what the container says of the stream
     fields       what has made whole pictures of fields, if anything
@@ -40,15 +42,20 @@ class Conformer:
         self._facts, self._fields = facts, fields
         self.count = self._size_changes = 0
         self._pix_fmt = format_name(first)
+        self._coded = (first.width, first.height)
+        self._crop = stated_crop(facts.description, *self._coded)
         sides = tags.side_data(first, facts.codec)
         self.display_matrix = tags.display_matrix(sides)
+        self.stereo_mode = stereo_mode(sides)
         spec = _spec_of(first, facts, sides, orientation or tags.orientation(self.display_matrix))
-        self.spec = replace(spec, interlaced=spec.interlaced and not fields.active)
+        width, height = self._crop.size(*self._coded)
+        self.spec = replace(spec, width=width, height=height, interlaced=spec.interlaced and not fields.active)
         self._oddities = (
             *tags.oddities(first, self.spec.interlaced),
             *layers_left_out(sides, facts.description),
+            *projections_left_out(facts.description),
         )
-        self._converter = Converter(spec.layout, spec.width, spec.height, full_range=spec.color.full_range)
+        self._converter = Converter(spec.layout, *self._coded, full_range=spec.color.full_range)
 
     @property
     def needs_layer(self) -> bool:
@@ -58,16 +65,17 @@ class Conformer:
     def frame(self, timed: Timed, duration: int) -> Frame:
         """Return the next frame, which lasts `duration` ticks. Its planes may share the decoder's memory."""
         picture, cut = timed.picture, timed.cut
-        changed = (picture.width, picture.height) != (self.spec.width, self.spec.height)
+        changed = (picture.width, picture.height) != self._coded
         self._size_changes += changed
         planes = self._planes(picture)
         self.count += 1
         return Frame(planes, timed.pts, duration, cut or changed or self.count == 1, picture.key_frame)
 
     def _planes(self, picture: av.VideoFrame) -> tuple[Tensor, ...]:
+        layout = self.spec.layout
         if is_on_device(picture):
-            return device_planes(picture, self.spec.layout)
-        return to_planes(self._converter.convert(picture), self.spec.layout)
+            return self._crop.of(device_planes(picture, layout), layout)
+        return self._crop.of(to_planes(self._converter.convert(picture), layout), layout)
 
     def facts(self) -> dict[str, Any]:
         """Return what the stream is, and how its pictures were changed so far, as plain JSON-able values."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from av.video.stream import VideoStream
 
 from gtasr_video.frames import ChromaSiting
 from gtasr_video.media import ffv1, tags
+from gtasr_video.media.endings import Ending, stated_ending
 from gtasr_video.media.hardware import Door, Watch, fits, try_door
 from gtasr_video.media.joints import Joints
 from gtasr_video.media.source import (
@@ -45,6 +47,7 @@ class StreamFacts:
     start     first timestamp of the stream in ticks, None if unknown
     ticks     its length in ticks, None if unknown
     length    its length in seconds, or the whole file's where it does not say, None if unknown
+    ending    when it ends, as far as is said
     frames    how many there are, 0 if unknown
     description   what FFmpeg prints of it (`tags.describe`)
     """
@@ -61,6 +64,7 @@ class StreamFacts:
     start: int | None
     ticks: int | None
     length: Fraction | None
+    ending: Ending | None
     frames: int
     description: str = ""
 
@@ -255,8 +259,9 @@ class Decoder:
         """Make `frames` begin at a key frame from which every frame at or after `target` (file time) is whole.
 
         Steps back until the key frame found is presented no later than `target`: containers index decoding
-        times, and a key frame decoded before `target` may be presented after it. Files that may have been joined are
-        searched by reading: in them one time may lie in two places.
+        times, and a key frame decoded before `target` may be presented after it. Where no key frame says when that is,
+        it is the beginning, from which times are counted. Files that may have been joined are searched by reading: in
+        them one time may lie in two places.
         """
         if self.finds_any_time:
             self._read_up_to(target)
@@ -267,7 +272,7 @@ class Decoder:
             if wanted <= beginning or not self._seek_once(wanted):
                 break
             key, rest = self._next_key()
-            if key is not None and _time_of(key) <= target / self.facts.time_base:
+            if key is not None and self._shown(key) <= target / self.facts.time_base:
                 self._packets = chain([key], rest)
                 return
         self.reopen()
@@ -298,6 +303,13 @@ class Decoder:
             return False
         return True
 
+    def _shown(self, key: Packet) -> float:
+        """Return the ticks at which `key` is presented; decoding times are those only where nothing is reordered."""
+        stamp = None if self.guesses_pts else key.pts
+        if stamp is None and self._stream.codec_context.codec.intra_only:
+            stamp = key.dts
+        return math.inf if stamp is None else stamp
+
     def _next_key(self) -> tuple[Packet | None, Iterator[Packet]]:
         packets = packets_of(self._container, [self._stream])
         try:
@@ -321,8 +333,10 @@ def _context_of(stream: VideoStream) -> VideoCodecContext:
 
 def facts_of(container: InputContainer, stream: VideoStream) -> StreamFacts:
     """Return what `container` says of `stream`."""
-    exact = seconds(stream.duration, stream.time_base) or _tagged_duration(stream.metadata)
-    total = container.duration
+    begin = start_of(container, [s for s in container.streams if s.type in ("video", "audio")])
+    ending = stated_ending(container, stream, begin)
+    start = seconds(stream.start_time, stream.time_base)
+    first = begin if start is None else start
     description = tags.describe(container).get(stream.index, "")
     return StreamFacts(
         index=stream.index,
@@ -333,24 +347,11 @@ def facts_of(container: InputContainer, stream: VideoStream) -> StreamFacts:
         sample_aspect=stream.sample_aspect_ratio or Fraction(1),
         field_order=stream.codec_context.field_order,
         siting=tags.chroma_siting(description),
-        begin=start_of(container, [s for s in container.streams if s.type in ("video", "audio")]),
+        begin=begin,
         start=stream.start_time,
         ticks=stream.duration,
-        length=exact or (Fraction(total, av.time_base) if total else None),
+        length=None if ending is None or ending.time <= first else ending.time - first,
+        ending=ending,
         frames=stream.frames,
         description=description,
     )
-
-
-def _tagged_duration(metadata: dict[str, str]) -> Fraction | None:
-    """Return the length that Matroska writers leave in a stream's tags (``00:01:02.500000000``)."""
-    try:
-        hours, minutes, rest = metadata["DURATION"].split(":")
-        return int(hours) * 3600 + int(minutes) * 60 + Fraction(rest)
-    except (KeyError, ValueError):
-        return None
-
-
-def _time_of(packet: Packet) -> float:
-    stamp = packet.pts if packet.pts is not None else packet.dts
-    return float("inf") if stamp is None else stamp

@@ -14,6 +14,7 @@ from av.stream import Disposition, Stream
 
 from gtasr_video.media import tags
 from gtasr_video.media.codecs import CODECS, hush
+from gtasr_video.media.geometry import stated_crop
 from gtasr_video.media.source import codec_name, open_input, seconds
 
 # FFmpeg lists these on every machine; only opening one tells whether the hardware is there.
@@ -79,10 +80,12 @@ def _stream(stream: Stream, description: str) -> dict[str, Any]:
 
 
 def _picture(stream: Any, context: Any, description: str) -> dict[str, Any]:
+    crop = stated_crop(description, context.width, context.height)
+    width, height = crop.size(context.width, context.height)
     return {
         "profile": context.profile,
-        "width": context.width,
-        "height": context.height,
+        "width": width,
+        "height": height,
         "pix_fmt": context.pix_fmt,
         "frame_rate": _fraction(stream.average_rate or stream.guessed_rate),
         "time_base": _fraction(stream.time_base),

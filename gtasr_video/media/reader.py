@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from gtasr_video.media.blocks import ReaderBlock
 from gtasr_video.media.conform import Conformer
 from gtasr_video.media.decoder import Decoder
 from gtasr_video.media.deinterlace import Deinterlace, Deinterlacer, Fields, Timed, look
+from gtasr_video.media.endings import end_of_others
 from gtasr_video.media.hardware import Door
 from gtasr_video.media.nothing import why_nothing
 from gtasr_video.media.stills import orientation_of
@@ -33,7 +35,9 @@ class Reader(ReaderBlock):
     thread.
 
     start     seconds after the beginning of the file (what a player shows as 0); the first frame is the first
-              whose pts is not before it. Exact to the frame: decoding begins at an earlier key frame.
+              whose pts is not before it, or the one that is on then, from then on, where it lasts over a second. Exact
+              to the frame: decoding begins at an earlier key frame, or at the beginning where frames have no times of
+              their own (AVI).
     duration  seconds after `start`; the last frame is the last that begins before their end.
     frames    yield at most this many.
     deinterlace   auto makes whole pictures of fields where the stream says that it has them, or its first frames show
@@ -184,6 +188,9 @@ class Reader(ReaderBlock):
         usual = timed.duration or gap
         if self._stream.ticks is not None and self._stream.start is not None:
             rest = self._stream.start + self._stream.ticks - timed.pts
+            end = self.window.end(self._stream)
+            if end is not None:
+                rest = min(rest, max(usual, math.floor(end / self.spec.time_base) - timed.pts))
             if 0 < rest <= 2 * max(usual, gap):
                 return rest
         return usual
@@ -202,6 +209,11 @@ class Reader(ReaderBlock):
     def display_matrix(self) -> tuple[int, ...] | None:
         """The nine numbers by which players turn the picture, if the stream has them."""
         return self._conformer.display_matrix
+
+    @property
+    def stereo_mode(self) -> str | None:
+        """Matroska's name of how the picture holds two eyes, None if it holds one."""
+        return self._conformer.stereo_mode
 
     @property
     def origin(self) -> Fraction | None:
@@ -266,11 +278,24 @@ class Reader(ReaderBlock):
         """Seconds at which the picture ended too early, or None if it did not, or is still coming."""
         if not self._drained or self._last_end is None:
             return None
-        reached = self._last_end - self._stream.begin
-        claimed = self._stream.length
-        missing = 0 if claimed is None else claimed - reached
+        reached = float(self._last_end - self._stream.begin)
+        return reached if self._decoder.broken or self._is_short(self._last_end) else None
+
+    def _is_short(self, end: Fraction) -> bool:
+        """Return whether a picture that ends at `end` should go on."""
+        ending = self._stream.ending
         step = 1 / self.spec.frame_rate if self.spec.frame_rate else Fraction(1, 25)
-        return float(reached) if self._decoder.broken or missing > max(3 * step, Fraction(1, 5)) else None
+        least = max(3 * step, Fraction(1, 5))
+        wanted = self.window.end(self._stream)
+        if ending is None or (ending.time if wanted is None else min(ending.time, wanted)) - end <= least:
+            return False
+        # A length of the whole file is that of its sound where this goes on until then.
+        return ending.own or self._sound_end is None or ending.time - self._sound_end > least
+
+    @functools.cached_property
+    def _sound_end(self) -> Fraction | None:
+        """File time at which what lies beside the picture ends."""
+        return end_of_others(self.path, self._stream.index)
 
     def warnings(self) -> Iterator[str]:
         """Yield one line for each thing in the source that was not as it should be."""

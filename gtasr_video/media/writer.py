@@ -22,6 +22,7 @@ from gtasr_video.media import tags
 from gtasr_video.media.blocks import WriterBlock
 from gtasr_video.media.carried import Part
 from gtasr_video.media.encoding import Encoding, Plan, plan
+from gtasr_video.media.geometry import carries_stereo
 from gtasr_video.media.hdr import encoder_options, no_base
 from gtasr_video.media.packet_times import PacketTimes
 from gtasr_video.media.picture import PictureEncoder
@@ -82,6 +83,7 @@ class Writer(WriterBlock):
         self._origin = source.origin_ticks if source is not None else 0
         self._count = 0
         self._last_pts: int | None = None
+        self._lost_stereo: str | None = None
         self._times = PacketTimes(by_decoding=self._plan.container.muxer in ("mp4", "mov"))
         self._container: OutputContainer | None = None
         self._side: SideStreams | None = None
@@ -127,6 +129,7 @@ class Writer(WriterBlock):
             self._add_picture()
         else:
             self._side.add_to(container, form, self._add_picture)
+            self._say_stereo(self._picture.stream)
         self._picture.open()
         container.start_encoding()
 
@@ -155,6 +158,15 @@ class Writer(WriterBlock):
         elif spec.is_turned:
             stream.set_display_matrix(tags.matrix_of(spec.rotation, mirrored=spec.mirrored))
         return stream
+
+    def _say_stereo(self, stream: Stream) -> None:
+        """Let `stream` say how its picture holds two eyes, if the source's does, where that can be said."""
+        assert self._source is not None
+        mode = stream.metadata.pop("stereo_mode", self._source.stereo_mode)
+        if mode is None or carries_stereo(self._plan.container.muxer, mode):
+            stream.metadata.update({} if mode is None else {"stereo_mode": mode})
+        elif mode != "mono":
+            self._lost_stereo = mode
 
     def write(self, frame: Frame) -> None:
         """Encode the next frame. Raises OutputError, after which only `abort` makes sense."""
@@ -304,6 +316,9 @@ class Writer(WriterBlock):
         muxer = plan.container.muxer
         if spec.sample_aspect != 1 and muxer in ("matroska", "webm") and plan.codec.name not in ("h264", "h265"):
             yield f"{plan.codec.name} in {muxer} cannot carry the pixel aspect {spec.sample_aspect}; use h265, or .mp4"
+        if self._lost_stereo is not None:
+            way = "; use .mkv" if carries_stereo("matroska", self._lost_stereo) else ""
+            yield f"{muxer} cannot say here that the picture is stereo 3D ({self._lost_stereo}){way}"
         if spec.rotation and muxer == "mpegts":
             yield f"{muxer} cannot carry the rotation by {spec.rotation} degrees; use .mp4 or .mkv"
         yield from self._losses()

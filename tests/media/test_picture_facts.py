@@ -13,12 +13,14 @@ import torch
 import gtasr_video
 from gtasr_video.errors import UsageError, describe
 from gtasr_video.frames import Frame, HdrMetadata
-from gtasr_video.media import Encoding, Reader, Writer
+from gtasr_video.media import Encoding, Reader, Writer, probe
+from gtasr_video.media.geometry import Crop
 from gtasr_video.media.hdr import dolby_profile, has_no_base
+from gtasr_video.media.planes import LAYOUTS
 from gtasr_video.media.streams.pipe_source import FileSource
 from gtasr_video.media.streams.reader import StreamReader
 from gtasr_video.runtime.upscaler import Upscaler
-from tests.clips import Picture, frame_number, make_clip, see_through
+from tests.clips import Picture, frame_number, make_clip, see_through, with_elements
 from tests.fakes import Nearest
 from tests.media.test_writer import seen
 
@@ -211,3 +213,60 @@ def test_prores_says_its_colours_in_every_frame_and_knows_limited_range_only(tmp
         one, other = next(iter(before)).planes[0].float(), next(iter(after)).planes[0].float()
     assert ((other - 64) / 876 - one / 1023).abs().mean() < 0.01
     assert any("converted to limited range" in line for line in facts["warnings"])
+
+
+# --- which part, around whom, for how many eyes ---------------------------------------------------------------------
+
+
+def test_what_the_container_hides_is_not_enlarged(tmp_path: Path) -> None:
+    hidden = bytes.fromhex("54cc810254bb8104")  # 2 columns at the left, 4 rows at the top
+    source = with_elements(tmp_path / "a.mkv", hidden, frames=4, size=(96, 64))
+    whole = make_clip(tmp_path / "whole.mkv", frames=4, size=(96, 64))
+    assert (probe(source)["streams"][0]["width"], probe(source)["streams"][0]["height"]) == (94, 60)
+    for reader in (Reader(source), StreamReader(FileSource(source))):
+        with reader:
+            assert (reader.spec.width, reader.spec.height) == (94, 60)
+            found = list(reader)
+        assert len(found) == 4
+        for cropped, uncropped in zip(found, planes(whole), strict=True):
+            luma, *chroma = (plane[4:, 2:] if i == 0 else plane[2:, 1:] for i, plane in enumerate(uncropped.planes))
+            assert torch.equal(cropped.planes[0], luma)
+            assert all(torch.equal(one, other) for one, other in zip(cropped.planes[1:], chroma, strict=True))
+    through(source, tmp_path / "b.mp4", scale=2)
+    assert planes(tmp_path / "b.mp4")[0].planes[0].shape == (120, 188)
+
+
+def test_odd_cropping_begins_with_the_chroma_that_covers_it() -> None:
+    layout = LAYOUTS["yuv420p"]
+    drawn = tuple(torch.arange(h * w).view(h, w) for h, w in (layout.plane_size(i, 13, 9) for i in range(3)))
+    luma, *chroma = Crop(3, 1, 1, 2).of(drawn, layout)
+    assert torch.equal(luma, drawn[0][1:7, 3:12])
+    assert all(torch.equal(plane, whole[0:3, 1:6]) for plane, whole in zip(chroma, drawn[1:], strict=True))
+
+
+def test_a_picture_around_the_viewer_is_told(tmp_path: Path) -> None:
+    around = bytes.fromhex("7670400476718101")  # Projection, of ProjectionType 1
+    source = with_elements(tmp_path / "a.mkv", around, frames=2)
+    for reader in (Reader(source), StreamReader(FileSource(source))):
+        with reader:
+            assert any("is a 360-degree picture (equirectangular)" in line for line in reader.warnings())
+
+
+@pytest.mark.parametrize("name", ["b.mkv", "b.webm", "b.mp4"])
+def test_that_a_picture_is_for_two_eyes_is_said_or_told(tmp_path: Path, name: str) -> None:
+    packed = Picture(options={"x264-params": "frame-packing=3"})
+    source = make_clip(tmp_path / "a.mp4", frames=2, picture=packed)
+    facts = through(source, tmp_path / name)
+    with Reader(source) as before, Reader(tmp_path / name) as after:
+        assert before.stereo_mode == "left_right"
+        assert after.stereo_mode == (None if name == "b.mp4" else "left_right")
+    told = [line for line in facts["warnings"] if "stereo" in line]
+    assert told == (["mp4 cannot say here that the picture is stereo 3D (left_right); use .mkv"] * (name == "b.mp4"))
+
+
+def test_a_way_for_two_eyes_that_webm_does_not_know_is_told(tmp_path: Path) -> None:
+    lines = Picture(options={"x264-params": "frame-packing=2"})
+    source = make_clip(tmp_path / "a.mkv", frames=2, picture=lines)
+    through(source, tmp_path / "b.mkv", Encoding(codec="ffv1"))
+    facts = through(tmp_path / "b.mkv", tmp_path / "c.webm")
+    assert any("webm cannot say here" in line and "row_interleaved" in line for line in facts["warnings"])

@@ -305,6 +305,46 @@ def test_a_cut_is_exact_to_the_frame_and_bit(
         assert all(torch.equal(a, b) for a, b in zip(one.planes, other.planes, strict=True))
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+@pytest.mark.parametrize(
+    ("start", "duration", "found"),
+    [
+        ("5", "3", [(5, 3, 0)]),
+        ("5", None, [(5, 5, 0), (10, 10, 1), (20, 10, 2)]),
+        ("9.5", "0.25", [(9.5, 0.25, 0)]),
+        ("10", "3", [(10, 10, 1)]),
+        ("12", "9", [(12, 8, 1), (20, 10, 2)]),
+        ("25", "4", [(25, 4, 2)]),
+        ("26", None, [(26, 4, 2)]),
+    ],
+)
+def test_a_cut_begins_with_the_picture_that_is_on(
+    tmp_path: Path, name: str, start: str, duration: str | None, found: list[tuple[float, float, int]]
+) -> None:
+    path = make_clip(tmp_path / name, pts=[0, 10, 20], time_base=Fraction(1), fps=Fraction(1, 10), bframes=0)
+    with Reader(path, start=Fraction(start), duration=None if duration is None else Fraction(duration)) as reader:
+        unit = reader.spec.time_base
+        frames = [(f.pts * unit, f.duration * unit, frame_number(f.planes[0])) for f in reader]
+        assert reader.origin == Fraction(start)
+        assert reader.facts()["truncated_at_s"] is None
+    assert frames == found
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.avi", "mpeg4"), ("a.m2v", "mpeg2video"), ("intra.avi", "mjpeg")])
+def test_a_cut_is_exact_where_key_frames_have_decoding_times_only(tmp_path: Path, name: str, codec: str) -> None:
+    """A key frame is decoded before it is shown, by as much as pictures are reordered."""
+    pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    clip = {"codec": codec, "pix_fmt": pix_fmt, "pts": list(range(60)), "time_base": Fraction(1, 25)}
+    path = make_clip(tmp_path / name, **clip)
+    pts, found, whole = read(path)
+    assert found == list(range(60))
+    for start in (12, 13, 24, 47):
+        cut, numbers_of_cut, reader = read(path, start=Fraction(start, 25))
+        assert numbers_of_cut == found[start:]
+        assert cut == pts[start:]
+        assert reader.spec.time_base == whole.spec.time_base
+
+
 def test_neighbouring_cuts_share_no_frame_and_lose_none(tmp_path: Path) -> None:
     path = make_clip(tmp_path / "a.mp4", pts=phone_times(60, TB), gop=16)
     whole = read(path)[0]
@@ -366,6 +406,34 @@ def test_frames_of_a_whole_file_are_not_called_cut_off(tmp_path: Path) -> None:
     with Reader(path, frames=5) as reader:
         list(reader)
         assert reader.facts()["truncated_at_s"] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("a.mkv", "libx264"), ("a.flv", "libx264"), ("a.wmv", "wmv2"), ("a.avi", "mpeg4"), ("a.ts", "libx264")],
+)
+def test_longer_sound_is_no_missing_picture(tmp_path: Path, name: str, codec: str) -> None:
+    rate = {"pts": list(range(25)), "time_base": Fraction(1, 25)} if name == "a.avi" else {"frames": 25}
+    path = make_clip(tmp_path / name, codec=codec, sound=[Sound("mp3")], sound_seconds=3, **rate)
+    _, found, reader = read(path)
+    assert found == list(range(25))
+    assert reader.facts()["truncated_at_s"] is None
+    assert reader.facts()["warnings"] == []
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.flv", "a.mp4"])
+def test_a_file_that_begins_late_is_as_long_as_it_lasts(tmp_path: Path, name: str) -> None:
+    """Some formats say when they end, which is not how long they are."""
+    late = [t + 100 * 12800 for t in times(25)]
+    path = make_clip(tmp_path / name, pts=late, sound=[Sound("mp3", start=Fraction(100))], sound_seconds=1)
+    _, found, reader = read(path)
+    assert found == list(range(25))
+    assert float(reader.duration or 0) == pytest.approx(1, abs=0.12)
+    assert reader.facts()["truncated_at_s"] is None
+    cut = truncate(path, 0.6, tmp_path / f"cut_{name}")
+    if name != "a.mp4":
+        _, found, reader = read(cut)
+        assert reader.facts()["truncated_at_s"] == pytest.approx(len(found) / 25, abs=0.1)
 
 
 @pytest.mark.parametrize("threads", [1, 4])

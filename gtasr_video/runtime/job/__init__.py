@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from gtasr_video.audit import Audit, AuditError
 from gtasr_video.errors import InputError, OutputError
@@ -39,6 +39,7 @@ from gtasr_video.runtime.upscaler import Upscaler
 
 log = logging.getLogger("gtasr_video")
 NOTICE = 25  # more than information, less than a warning
+_RESTART: Final = "--restart"  # errors that name it say that what is kept is of no use
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,9 +239,9 @@ class _Run:
         return sum(record.with_suffix(".packets").stat().st_size for record in journal.records)
 
     def _keep(self, journal: Journal, error: BaseException) -> None:
-        """Say what is kept, with the error or, on Ctrl-C, by itself."""
+        """Say what is kept, with the error or, on Ctrl-C, by itself; not where the error says that it is of no use."""
         frames = journal.frames
-        if not frames:
+        if not frames or _RESTART in str(error):
             return
         kept = f"{frames} frames are kept in {journal.folder}; the same command goes on from there"
         if isinstance(error, Exception):

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from multiprocessing.connection import Connection, wait
 from typing import Any, Final
 
@@ -33,6 +34,8 @@ WARM_UP: Final = 12
 # More parts than workers, so that none is idle for long at the end; but none shorter than this.
 _PARTS_EACH: Final = 2
 SHORTEST_S = Fraction(10)
+# MPEG-PS gives a time to each pack rather than to each frame.
+_LOOKED_AT: Final = 24
 _LOOK_S: Final = 0.5
 
 Work = Callable[[], None]
@@ -76,12 +79,12 @@ def _cuts(reader: Reader, most: int, shortest: Fraction) -> tuple[list[int], str
 
 
 def _key_before(reader: Reader, time: Fraction) -> int | None:
-    """Return the pts of the last key picture before a file time, None where frames have none."""
+    """Return the pts of the last key picture before a file time, None where frames from there on have none."""
     decoder = Decoder(reader.path, reader.stream_index, threads=1)
     try:
         decoder.seek(time)
-        frame = next(decoder.frames(), None)
-        return None if frame is None or decoder.guesses_pts else frame.pts
+        found = [None if decoder.guesses_pts else frame.pts for frame in islice(decoder.frames(), _LOOKED_AT)]
+        return None if None in found else next(iter(found), None)
     finally:
         decoder.close()
 

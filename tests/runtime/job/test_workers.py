@@ -17,7 +17,7 @@ import torch
 
 import gtasr_video
 from gtasr_video.api import UpscaleConfig, request
-from gtasr_video.errors import DeviceError, InputError, UsageError
+from gtasr_video.errors import DeviceError, InputError, UsageError, describe
 from gtasr_video.media import Reader
 from gtasr_video.runtime.job import workers
 from gtasr_video.runtime.job.source import Cutting, Part, PartReader
@@ -49,10 +49,16 @@ def test_parts_cover_the_file_and_begin_at_key_pictures(tmp_path: Path) -> None:
             {},
             "no times of their own",
         ),
+        (
+            "in.mpg",
+            {"codec": "mpeg2video", "pts": list(range(250)), "time_base": Fraction(1, 25), "sound": ()},
+            {},
+            "no times of their own",
+        ),
         ("one.mp4", {**LONG, "gop": 500}, {}, "no key picture"),
         ("short.mp4", {"frames": 10}, {}, "no shorter than 1 s"),
     ],
-    ids=["counted", "without times", "one group", "short"],
+    ids=["counted", "without times", "with few times", "one group", "short"],
 )
 def test_what_cannot_be_split_is_told(
     name: str,
@@ -165,8 +171,9 @@ def test_what_goes_wrong_in_a_worker_is_said_as_if_it_were_here(
     late = [[3600 * (t + 55 * n) for t in range(60)] for n in (0, 1)]
     halves = [film(tmp_path / f"{n}.ts", pts=pts, first_number=60 * n, sound=()) for n, pts in enumerate(late)]
     source = join(halves, tmp_path / "in.ts")  # which overlap a little
-    with pytest.raises(InputError, match=r"times that must be repaired.*--workers 1 --restart"):
+    with pytest.raises(InputError, match=r"times that must be repaired.*--workers 1 --restart") as caught:
         gtasr_video.upscale(source, tmp_path / "out.mp4", model="bicubic", workers=2, **{**OPTIONS, "codec": "h264"})
+    assert "goes on" not in describe(caught.value), "which the same command does not"
     with pytest.raises(UsageError, match="by its name or file"):
         gtasr_video.upscale(source, tmp_path / "out.mp4", model=torch.nn.Identity(), workers=2)  # type: ignore[arg-type]
 
