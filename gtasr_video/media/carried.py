@@ -12,7 +12,7 @@ from av.stream import Stream
 from gtasr_video.media.audio import Reencoder
 from gtasr_video.media.packet_times import Rising
 from gtasr_video.media.source import Packet
-from gtasr_video.media.subtitles import TextConverter
+from gtasr_video.media.subtitles import OneAtATime, TextConverter
 
 
 class Part(NamedTuple):
@@ -94,6 +94,10 @@ class Carried:
             return self._counted(self.converter.convert(placed.packet))
         placed.packet.stream = self.target
         return self._counted([placed.packet])
+
+    def due(self, time: Fraction) -> list[Packet]:
+        """Return what the converter can say only now that all that begins before `time` (output seconds) is known."""
+        return self._counted(self.converter.until(time)) if isinstance(self.converter, OneAtATime) else []
 
     def drained(self) -> list[Packet]:
         """Return what the converter still holds at the end."""

@@ -26,7 +26,7 @@ from gtasr_video.media.holding import Way, cover_file, described, entry_of, refu
 from gtasr_video.media.packet_times import Rising
 from gtasr_video.media.side_packets import NEAR_SECONDS, SidePackets
 from gtasr_video.media.source import Packet, codec_name, is_cover, open_input, packets_of, seconds
-from gtasr_video.media.subtitles import TextConverter
+from gtasr_video.media.subtitles import OneAtATime, TextConverter
 from gtasr_video.media.timecode import shifted
 
 # Packets of one stream that wait for sound of another: more would take too much memory.
@@ -146,7 +146,8 @@ class SideStreams:
         if way.kind == "sound":
             converter = Reencoder(stream, self._output, self._form.sound)
         elif way.kind == "text":
-            converter = TextConverter(stream, self._output, self._form.text)
+            made = OneAtATime if self._form.text == "mov_text" else TextConverter
+            converter = made(stream, self._output, self._form.text)
         else:
             return None
         return Carried(converter.stream, stream.type, Rising(converter.stream, self._output), converter, shift)
@@ -194,6 +195,9 @@ class SideStreams:
                     self._send(placed)
                 else:
                     self._hold(placed)
+        for carried in self._carried.values():
+            if time is not None and (ready := carried.due(time)):
+                self._output.mux(ready)
 
     def _placed(self, packets: list[Packet]) -> Iterator[Placed]:
         edit_lists = self._form.muxer in ("mp4", "mov")
