@@ -20,11 +20,11 @@ class Part(NamedTuple):
 
     origin  file time in seconds that becomes 0 in the output, and before which nothing is copied; None copies
             from the beginning with unchanged times
-    length  seconds after `origin` that chapters and subtitles are cut to, None for all
+    end     output time in seconds that chapters and subtitles are cut to, None for all
     """
 
     origin: Fraction | None
-    length: Fraction | None
+    end: Fraction | None
 
 
 class Placed(NamedTuple):
@@ -114,6 +114,6 @@ def _trim(packet: Packet, part: Part) -> None:
     pts, end = packet.pts or 0, (packet.pts or 0) + (packet.duration or 0)
     if part.origin is not None and pts < 0 < end:
         pts = packet.pts = packet.dts = 0
-    if part.length is not None:
-        end = min(end, max(pts, int(part.length / packet.time_base)))
+    if part.end is not None:
+        end = min(end, max(pts, int(part.end / packet.time_base)))
     packet.duration = max(0, end - pts)

@@ -107,7 +107,7 @@ class SideStreams:
         self._move_timecode(output.metadata)
         if not self.needs_free_tags(form):
             self._lost_tags = self._without_place(form)
-        output.set_chapters(labels.chapters_between(self._chapters, self._part.origin, self._part.length))
+        output.set_chapters(labels.chapters_between(self._chapters, self._part.origin, self._part.end))
         words = [index for index, carried in self._carried.items() if carried.kind == "subtitle"]
         self._packets = SidePackets(
             self.path, self._container, self._picture, self._carried.keys(), words, self._part.origin

@@ -91,3 +91,21 @@ def test_a_cut_shows_together_what_is_on_when_it_begins(plain: Path, tmp_path: P
         (0.8, 0.2, "sign\nnear"),
         (1, 0.5, "sign"),
     ]
+
+
+def test_the_first_part_of_a_file_that_begins_late_keeps_its_texts_and_chapters(tmp_path: Path) -> None:
+    unit = Fraction(1, 1000)
+    chapters = [
+        {"id": n, "start": 100_000 + 1000 * n, "end": 101_000 + 1000 * n, "time_base": unit, "metadata": {}}
+        for n in range(3)
+    ]
+    pts = [12800 * 100 + 512 * n for n in range(75)]
+    bare = make_clip(tmp_path / "bare.mkv", pts=pts, bframes=0)
+    words = add_words(bare, tmp_path / "words.mkv", [(100.2, 0.5, "one"), (101.2, 0.7, "two"), (102.2, 0.5, "three")])
+    copy(words, tmp_path / "words_out.mkv", FAST, duration=Fraction(3, 2))
+    assert said(tmp_path / "words_out.mkv") == [(100.2, 0.5, "one"), (101.2, 0.3, "two")]
+    source = make_clip(tmp_path / "chapters.mkv", pts=pts, bframes=0, chapters=chapters)
+    copy(source, tmp_path / "out.mkv", FAST, duration=Fraction(3, 2))
+    with av.open(str(tmp_path / "out.mkv")) as container:
+        spans = [(c["start"] * (c["time_base"] or 1), c["end"] * (c["time_base"] or 1)) for c in container.chapters()]
+    assert spans == [(100, 101), (101, Fraction(203, 2))]
