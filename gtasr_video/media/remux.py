@@ -297,6 +297,8 @@ class SideStreams:
         for index, carried in self._carried.items():
             if carried.kind == "video":
                 yield f"video stream {index} was copied as it is; --video-stream {index} enlarges that one"
+            if isinstance(carried.converter, TextConverter) and carried.converter.damaged:
+                yield f"subtitle stream {index}: {carried.converter.damaged} damaged texts were left out"
             if carried.rising.repaired:
                 yield f"sound or other stream {index}: {carried.rising.repaired} timestamps were out of order"
             if strays := self._packets.strays(index):

@@ -17,6 +17,7 @@ _MILLISECONDS: Final = Fraction(1, 1000)
 _MICROSECONDS: Final = Fraction(1, 1_000_000)
 _NEVER: Final = 2**32 - 1  # milliseconds by which a decoder says that it knows no end
 _MOST_TICKS: Final = 2**31 - 2  # between samples of MP4: FFmpeg moves what comes later
+_FARTHEST_TICKS: Final = 2**46  # two years of microseconds: only damage says so
 _ASS_FIELDS: Final = 8  # before the text of a line
 _NOTHING: Final = b"\0\0"  # a mov_text sample without text
 
@@ -110,15 +111,21 @@ class OneAtATime(TextConverter):
                     cue.end = max(cue.begin + self._tick, self._known)
             yield from self._changes(None)
         elif (texts := self._decoded(packet)) is not None:
-            begin = (packet.pts or 0) * packet.time_base
-            if self._written is not None and begin <= self._written:  # it lies late in the file
-                begin = self._known
-            for cue in self._cues:
-                if cue.end is None and cue.begin < begin:
-                    cue.end = begin
-            length = (packet.duration or 0) * packet.time_base or _shown_for(texts)
             lines = [bytes(text.ass) for text in texts if isinstance(text, AssSubtitle)]
-            self._cues.append(_Cue(begin, begin + length if length else None, lines))
+            length = (packet.duration or 0) * packet.time_base or _shown_for(texts)
+            self._add((packet.pts or 0) * packet.time_base, length, lines)
+
+    def _add(self, begin: Fraction, length: Fraction, lines: list[bytes]) -> None:
+        farthest = _FARTHEST_TICKS * self._tick
+        if abs(begin) > farthest:
+            self.damaged += 1
+            return
+        if self._written is not None and begin <= self._written:  # it lies late in the file
+            begin = self._known
+        for cue in self._cues:
+            if cue.end is None and cue.begin < begin:
+                cue.end = begin
+        self._cues.append(_Cue(begin, begin + length if 0 < length <= farthest else None, lines))
 
     def until(self, time: Fraction) -> Iterator[av.Packet[Any]]:
         """Yield the packets for all that changes before `time` in seconds, before which no more begins."""

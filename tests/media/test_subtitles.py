@@ -78,6 +78,14 @@ def test_a_text_that_lies_late_in_the_file_is_shown(plain: Path, tmp_path: Path)
     assert said(tmp_path / "out.mp4") == [(0.5, 1.0, "first word"), (2.0, 1.5, "second word")]
 
 
+def test_a_text_at_an_impossible_time_is_told(tmp_path: Path) -> None:
+    bare = make_clip(tmp_path / "bare.mkv", frames=5, bframes=0)
+    source = add_words(bare, tmp_path / "in.mkv", [(0.04, 0.08, "first"), (1e10, 1, "never")])
+    facts = copy(source, tmp_path / "out.mp4", FAST)
+    assert said(tmp_path / "out.mp4") == [(0.04, 0.08, "first")]
+    assert facts["warnings"] == ["subtitle stream 1: 1 damaged texts were left out"]
+
+
 # --- cuts -----------------------------------------------------------------------------------------------------------
 
 
