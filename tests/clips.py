@@ -2,7 +2,7 @@
 
 `make_clip` writes a file with the picture and sound that are asked for; `frame_number` reads a number back from any
 luma plane, also after lossy coding and enlarging. `with_elements` adds what is not written here,
-`truncate`, `damage_packets` and `join` spoil files on purpose.
+`truncate`, `damage_packets`, `bring_forward` and `join` spoil files on purpose.
 """
 
 from __future__ import annotations
@@ -282,6 +282,54 @@ def silence(path: Path, index: int, to: Path, until: float = 1.0) -> Path:
     gone = int(until * len(packets))
     kept = (p for n, p in enumerate(packets) if n >= gone or (p[1] & 31) << 8 | p[2] != number)
     to.write_bytes(b"".join(kept))
+    return to
+
+
+def bring_forward(path: Path, index: int, seconds: float, to: Path) -> Path:
+    """Write the MPEG-TS `path` into `to` with one stream about so many seconds before the picture of its time."""
+    with av.open(os.fspath(path)) as source:
+        number, length = source.streams[index].id, (source.duration or 0) / av.time_base
+    data = path.read_bytes()
+    packets = [data[begin : begin + 188] for begin in range(0, len(data), 188)]
+    ahead = int(seconds / length * len(packets))
+    head = 20  # tables come first
+
+    def place(n: int) -> int:
+        is_moved = (packets[n][1] & 31) << 8 | packets[n][2] == number
+        return max(head, n - ahead) if is_moved else n
+
+    to.write_bytes(b"".join(packets[n] for n in sorted(range(len(packets)), key=place)))
+    return to
+
+
+def add_words(path: Path, to: Path, cues: Iterable[tuple[float, float, str]], lead: float = 0) -> Path:
+    """Write `path` into the Matroska file `to` with subtitles: (begin, length, text) in seconds, texts all different.
+
+    lead   how many seconds they lie in the file before what else is of their time
+    """
+    whole = {"cluster_time_limit": "32000", "cluster_size_limit": "10000000"}
+    moved: list[tuple[bytes, int]] = []
+    with av.open(os.fspath(path)) as source, av.open(os.fspath(to), "w", container_options=whole) as output:
+        packets = [packet for packet in source.demux() if packet.size]
+        copies = {stream.index: output.add_stream_from_template(stream, opaque=True) for stream in source.streams}
+        for packet in packets:
+            packet.stream = copies[packet.stream_index]
+        words: Any = output.add_mux_stream("subrip")
+        for begin, length, text in cues:
+            said: Any = av.Packet(text.encode())
+            said.stream, said.time_base = words, Fraction(1, 1000)
+            said.pts = said.dts = round(max(0, begin - lead) * 1000)
+            said.duration = round(length * 1000)
+            moved.append((text.encode(), round(begin * 1000) - said.pts))
+            packets.append(said)
+        for packet in sorted(packets, key=lambda p: (p.dts if p.dts is not None else p.pts or 0) * p.time_base):
+            output.mux(packet)
+    data = bytearray(to.read_bytes())
+    for text, ticks in moved if lead else ():
+        assert data.count(text) == 1
+        time = slice(data.index(text) - 3, data.index(text) - 1)  # in its cluster, before one byte of flags
+        data[time] = (int.from_bytes(data[time], "big", signed=True) + ticks).to_bytes(2, "big", signed=True)
+    to.write_bytes(data)
     return to
 
 

@@ -126,6 +126,7 @@ class Followers:
     behind the joint: one that goes back waits until the picture does.
 
     strays    how often a stream started again where the picture did not, by its index: it then goes on by itself
+    now       at which second the last of the picture is decoded, moved, None before the first
     """
 
     def __init__(self, picture: int) -> None:
@@ -133,7 +134,7 @@ class Followers:
         self._picture = picture
         self._joints = Joints()
         self._unit = Fraction(0)
-        self._now: Fraction | None = None
+        self.now: Fraction | None = None
         self._joint, self._count = Fraction(0), 0
         self._tracks: dict[int, _Track] = {}
         self._waiting: deque[Packet] = deque()
@@ -141,13 +142,18 @@ class Followers:
 
     def moved(self, packets: Iterable[Packet]) -> Iterator[Packet]:
         """Yield those of `packets` that are not the picture's, in their order; the end is where reading fails."""
+        for ready in self.steps(packets):
+            yield from ready
+
+    def steps(self, packets: Iterable[Packet]) -> Iterator[list[Packet]]:
+        """Yield what `moved` does, as a list after each of `packets`, which may be empty."""
         with contextlib.suppress(av.FFmpegError):  # the picture's reader reports where the file is damaged
             for packet in packets:
                 self._take(packet)
-                yield from self._ready()
+                yield list(self._ready())
         self._ended = True
         self._follow(self._joints.drain())
-        yield from self._ready()
+        yield list(self._ready())
 
     def _take(self, packet: Packet) -> None:
         if packet.stream_index == self._picture:
@@ -159,9 +165,9 @@ class Followers:
     def _follow(self, pictures: list[Packet]) -> None:
         for packet in pictures:
             if packet.dts is not None:
-                self._now = packet.dts * self._unit
-        if self._joints.count > self._count and self._now is not None:
-            self._count, self._joint = self._joints.count, self._now
+                self.now = packet.dts * self._unit
+        if self._joints.count > self._count and self.now is not None:
+            self._count, self._joint = self._joints.count, self.now
 
     def _ready(self) -> Iterator[Packet]:
         while self._waiting and not self._joints.looking:
@@ -184,7 +190,7 @@ class Followers:
         if track.last is not None and track.last - (time + shift) > RESTART_SECONDS:
             if not self._ended and len(self._waiting) < _MOST_WAITING:
                 return None
-            if self._now is None or abs(self._now - (time + shift)) > _NEAR_S:
+            if self.now is None or abs(self.now - (time + shift)) > _NEAR_S:
                 self.strays[packet.stream_index] += 1
                 shift, track.astray = track.end - time, True
         track.shift, track.last = shift, time + shift
@@ -196,7 +202,7 @@ class Followers:
 
         Streams leave a clock behind the picture by less than `_NEAR_S`, and no later than when it does not lead on.
         """
-        own, new, now = track.shift, self._joints.shift * self._unit, self._now
+        own, new, now = track.shift, self._joints.shift * self._unit, self.now
         is_over = now is None or now - self._joint > _NEAR_S
         leads_on = track.last is not None and time + own >= track.last
         if not track.astray and (is_over or not leads_on):

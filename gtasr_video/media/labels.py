@@ -70,15 +70,15 @@ def without_classic_place(muxer: str, tags: Iterable[str]) -> list[str]:
     return [] if classic is None else sorted(tag for tag in tags if tag.lower() not in classic)
 
 
-def chapters_between(chapters: Iterable[Any], origin: Fraction | None, length: Fraction | None) -> list[Any]:
-    """Return the chapters of the part of `length` seconds from `origin` on, in that part's time."""
+def chapters_between(chapters: Iterable[Any], origin: Fraction | None, end: Fraction | None) -> list[Any]:
+    """Return the chapters of the part from the second `origin` on, in the part's time, up to `end` seconds of that."""
     kept = []
     for chapter in chapters:
         unit = chapter["time_base"] or Fraction(1, av.time_base)
         shift = round((origin or 0) / unit)
-        last = None if length is None else round(length / unit)
-        start, end = max(0, chapter["start"] - shift), chapter["end"] - shift
-        end = end if last is None else min(end, last)
-        if end > start or origin is length is None:
-            kept.append({**chapter, "start": start, "end": end, "time_base": unit})
+        last = None if end is None else round(end / unit)
+        start, stop = max(0, chapter["start"] - shift), chapter["end"] - shift
+        stop = stop if last is None else min(stop, last)
+        if stop > start or origin is end is None:
+            kept.append({**chapter, "start": start, "end": stop, "time_base": unit})
     return kept

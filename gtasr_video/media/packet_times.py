@@ -71,27 +71,28 @@ class Rising:
     """Lets the decoding times of packets that are copied into the stream `target` of `output` increase.
 
     One that goes back comes after the last by the smallest step that is one in the output, too: 1/90000 s later may be
-    the same time in a track that counts 1/48000 s, which most muxers refuse.
+    the same time in a track that counts 1/48000 s, which most muxers refuse. Subtitles may begin together.
 
     repaired   how many packets did not have the time they came with
-    late       seconds by which the last one comes after that
     """
 
     def __init__(self, target: Stream, output: OutputContainer) -> None:
-        self.repaired, self.late = 0, Fraction(0)
+        self.repaired = 0
         self._target = target  # whose time base is final once the header is written
         self._takes_equal = bool(output.format.flags & _TAKES_EQUAL)
         self._last: int | None = None
 
-    def settle(self, packet: Packet) -> None:
-        """Set the times of `packet`, which has both."""
+    def settle(self, packet: Packet) -> Fraction:
+        """Set the times of `packet`, which has both; return by how many seconds it then is later."""
         pts, dts = packet.pts or 0, packet.dts or 0
-        self.late = Fraction(0)
+        late = Fraction(0)
         if self._last is not None:
             step = max(1, math.ceil((self._target.time_base or Fraction(0)) / packet.time_base))
-            if dts < self._last + (1 if self._takes_equal else step):
+            least = 0 if self._target.type == "subtitle" else 1 if self._takes_equal else step
+            if dts < self._last + least:
                 self.repaired += 1
                 dts = self._last + step
                 packet.dts, packet.pts = dts, max(pts, dts)
-                self.late = (packet.pts - pts) * packet.time_base
+                late = (packet.pts - pts) * packet.time_base
         self._last = dts
+        return late

@@ -6,37 +6,33 @@ docs/decisions/0003-sound-and-side-streams.md for why.
 
 from __future__ import annotations
 
-import contextlib
+import heapq
+from collections import Counter
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
 import av
 from av.container import OutputContainer
-from av.stream import Discard, Stream
+from av.stream import Stream
 
 from gtasr_video.media import labels, tags
 from gtasr_video.media.audio import Reencoder
-from gtasr_video.media.carried import Carried, Part
+from gtasr_video.media.carried import Carried, Part, Placed
 from gtasr_video.media.codecs import ALIASES, ANIMATIONS, Container
 from gtasr_video.media.holding import Way, cover_file, described, entry_of, refuse, way_into
-from gtasr_video.media.joints import Followers
 from gtasr_video.media.packet_times import Rising
-from gtasr_video.media.source import (
-    Packet,
-    codec_name,
-    counts_time,
-    is_cover,
-    may_be_joined,
-    open_input,
-    packets_of,
-    seconds,
-)
-from gtasr_video.media.subtitles import TextConverter
+from gtasr_video.media.side_packets import NEAR_SECONDS, SidePackets
+from gtasr_video.media.source import Packet, codec_name, is_cover, open_input, packets_of, seconds
+from gtasr_video.media.subtitles import OneAtATime, TextConverter
 from gtasr_video.media.timecode import shifted
 
-_RUN_UP_SECONDS: Final = 10
+# Packets of one stream that wait for sound of another: more would take too much memory.
+_MOST_WAITING: Final = 10_000
+# Sound that has nothing for so long has a gap there.
+_GAP_SECONDS: Final = Fraction(1, 2)
 _ACTIONS: Final = {"copy": "copied", "attachment": "copied", "rewritten": "rewritten", "none": "left out"}
 
 
@@ -69,9 +65,10 @@ class SideStreams:
         self._lost_tags: list[str] = []
         self._absent: list[int] = []
         self._covers: list[Packet] = []
-        self._followers = Followers(picture)
-        self._packets: Iterator[Packet] = iter(())
-        self._held: Packet | None = None
+        self._held: list[tuple[Fraction, int, Placed]] = []  # a heap by time
+        self._waiting = Counter[int]()  # how many of them there are of each stream
+        self._numbers = count()
+        self._at_end = False
 
     def sample_rates(self) -> tuple[int, ...]:
         """Samples a second of each sound track that says so: one that is announced but never sent does not."""
@@ -110,8 +107,11 @@ class SideStreams:
         self._move_timecode(output.metadata)
         if not self.needs_free_tags(form):
             self._lost_tags = self._without_place(form)
-        output.set_chapters(labels.chapters_between(self._chapters, self._part.origin, self._part.length))
-        self._start_reading()
+        output.set_chapters(labels.chapters_between(self._chapters, self._part.origin, self._part.end))
+        words = [index for index, carried in self._carried.items() if carried.kind == "subtitle"]
+        self._packets = SidePackets(
+            self.path, self._container, self._picture, self._carried.keys(), words, self._part.origin
+        )
 
     def _add(self, stream: Stream) -> None:
         way = self._way(stream)
@@ -146,7 +146,8 @@ class SideStreams:
         if way.kind == "sound":
             converter = Reencoder(stream, self._output, self._form.sound)
         elif way.kind == "text":
-            converter = TextConverter(stream, self._output, self._form.text)
+            made = OneAtATime if self._form.text == "mov_text" else TextConverter
+            converter = made(stream, self._output, self._form.text)
         else:
             return None
         return Carried(converter.stream, stream.type, Rising(converter.stream, self._output), converter, shift)
@@ -172,46 +173,89 @@ class SideStreams:
                 begin = seconds(picture.start_time, picture.time_base) or Fraction(0)
                 metadata[key] = shifted(metadata[key], round((self._part.origin - begin) * rate), rate)
 
-    def _start_reading(self) -> None:
-        """Read what is carried, beside the picture's packets where they have to tell whether the clock starts again."""
-        wanted = {*self._carried, *([] if counts_time(self._container) else [self._picture])}
-        for stream in self._container.streams:
-            stream.discard = Discard.default if stream.index in wanted else Discard.all
-        begin = (self._part.origin or Fraction(0)) - _RUN_UP_SECONDS
-        if begin > 0 and not may_be_joined(self._container):
-            with contextlib.suppress(av.FFmpegError):  # a file that cannot be searched is read from the start
-                self._container.seek(int(begin * av.time_base))
-        if self._carried:
-            streams = [stream for stream in self._container.streams if stream.index in wanted]
-            self._packets = self._followers.moved(packets_of(self._container, streams))
+    def copy_until(self, time: Fraction) -> None:
+        """Copy every packet whose output time in seconds is before `time`, as far as the file is read by then.
 
-    def copy_until(self, time: Fraction | None) -> None:
-        """Copy every packet whose output time in seconds is before `time`; None copies all that are left."""
+        It is read until there is sound of that time, which may lie behind others of later times, and they wait.
+        """
+        self._copy(time, self._is_behind)
+
+    def _copy(self, time: Fraction | None, goes_on: Callable[[Fraction], bool]) -> None:
+        """Copy what comes before `time`, reading as long as `goes_on` says so; with None all, to the file's end."""
         if self._covers:
             self._output.mux(self._covers)
             self._covers = []
-        while (packet := self._held or self._next()) is not None:
-            self._held = packet
-            if time is not None and (packet.dts or 0) * packet.time_base >= time:
-                return
-            self._held = None
-            self._output.mux(self._carried[packet.stream_index].passed(packet))
+        while self._held and (time is None or self._held[0][0] < time):
+            *_, placed = heapq.heappop(self._held)
+            self._waiting[placed.packet.stream_index] -= 1
+            self._send(placed)
+        while (time is None or goes_on(time)) and (packets := self._packets.read()) is not None:
+            for placed in self._placed(packets):
+                if time is None or placed.time < time:
+                    self._send(placed)
+                else:
+                    self._hold(placed)
+        for carried in self._carried.values():
+            if time is not None and (ready := carried.due(time)):
+                self._output.mux(ready)
 
-    def _next(self) -> Packet | None:
-        """Return the next packet of a carried stream, with its times in the output's clock."""
-        for packet in self._packets:
-            carried = self._carried[packet.stream_index]
-            if carried.place(packet, self._part, edit_lists=self._form.muxer in ("mp4", "mov")):
-                return packet
-        return None
+    def _placed(self, packets: list[Packet]) -> Iterator[Placed]:
+        edit_lists = self._form.muxer in ("mp4", "mov")
+        for packet in packets:
+            placed = self._carried[packet.stream_index].place(packet, self._part, edit_lists=edit_lists)
+            if placed is not None:
+                yield placed
+
+    def _send(self, placed: Placed) -> None:
+        self._output.mux(self._carried[placed.packet.stream_index].passed(placed))
+
+    def _hold(self, placed: Placed) -> None:
+        index = placed.packet.stream_index
+        if self._at_end and self._waiting[index]:
+            return  # one tells that the stream goes on
+        self._waiting[index] += 1
+        heapq.heappush(self._held, (placed.time, next(self._numbers), placed))
+
+    def _is_behind(self, time: Fraction) -> bool:
+        """Return whether reading has to go on so that nothing, and no sound at all, of before `time` is late."""
+        late = {carried.kind for index, carried in self._carried.items() if not self._waiting[index]}
+        if not late or max(self._waiting.values(), default=0) > _MOST_WAITING:
+            return False
+        return not self._is_read_until(time + NEAR_SECONDS if "audio" in late else time)
+
+    def _is_open(self, end: Fraction) -> bool:
+        """Return whether more of what comes before `end` may lie ahead: of sound always, until it has passed that."""
+        late = [carried for index, carried in self._carried.items() if not self._waiting[index]]
+        if any(carried.kind == "audio" and carried.end is not None for carried in late):
+            return True
+        return bool(late) and not self._is_read_until(end + NEAR_SECONDS)
+
+    def _is_read_until(self, time: Fraction) -> bool:
+        place = self._packets.place
+        return place is not None and place - (self._part.origin or 0) >= time
 
     def finish(self, end: Fraction | None) -> None:
         """Copy what is left before `end` (output seconds; None: all) and drain what is encoded."""
-        self.copy_until(end)
+        if end is None:
+            self._copy(None, lambda _: True)
+        else:
+            self._at_end = True
+            self._copy(end, self._is_open)
+            self._expect_sound_until(end)
         for carried in self._carried.values():
             self._output.mux(carried.drained())
         if self._form.muxer in ("mp4", "mov"):
             self._leave_out_empty_tracks()
+
+    def _expect_sound_until(self, end: Fraction) -> None:
+        """Note that sound ends with the cut unless that of the source ends, or has a gap there."""
+        gaps: dict[int, Fraction] = {}
+        for *_, placed in sorted(self._held):
+            gaps.setdefault(placed.packet.stream_index, placed.gap)
+        for index, carried in self._carried.items():
+            gap = gaps.get(index, _GAP_SECONDS if self._packets.ended else Fraction(0))
+            if carried.kind == "audio" and carried.end is not None and gap < _GAP_SECONDS:
+                carried.end = max(carried.end, end)
 
     def _leave_out_empty_tracks(self) -> None:
         """Say which streams are not in the file: MP4 has no tracks without packets, but an end for all subtitles."""
@@ -253,9 +297,11 @@ class SideStreams:
         for index, carried in self._carried.items():
             if carried.kind == "video":
                 yield f"video stream {index} was copied as it is; --video-stream {index} enlarges that one"
+            if isinstance(carried.converter, TextConverter) and carried.converter.damaged:
+                yield f"subtitle stream {index}: {carried.converter.damaged} damaged texts were left out"
             if carried.rising.repaired:
                 yield f"sound or other stream {index}: {carried.rising.repaired} timestamps were out of order"
-            if strays := self._followers.strays[index]:
+            if strays := self._packets.strays(index):
                 yield (
                     f"sound or other stream {index}: its clock starts again {strays} times where the picture's does "
                     "not; it goes on where it was and may be out of step"

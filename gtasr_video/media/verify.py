@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +23,9 @@ from gtasr_video.ops.brightness import brightness, has_lost_its_picture
 
 # Sound is cut to packets and padded to them when it is encoded again.
 _SOUND_TOLERANCE: Final = Fraction(1, 10)
+# Every container counts milliseconds at least; some programs count frames.
+_TEXT_TOLERANCE: Final = Fraction(1, 20)
+_NO_TEXT: Final = b"\0\0"  # what MP4 shows between texts
 
 # ISO 639-2 has two codes for some languages: those for bibliographies, and those that are used.
 _BIBLIOGRAPHIC: Final = "alb arm baq bur chi cze dut fre geo ger gre ice mac mao may per rum slo tib wel"
@@ -40,7 +44,8 @@ def verify(
 
     Compared: every frame's time after the first (within one tick), that none is black or of another brightness
     where the source is not, damage in the output, the shape of the picture, each sound track's beginning and end, the
-    subtitles. Tags that differ are noted. Raises InputError if one of them cannot be read.
+    times at which each subtitle track changes. Tags that differ are noted. Raises InputError if one of them cannot be
+    read.
     """
     audit = Audit()
     with Reader(source, **asdict(window)) as one, Reader(output) as other:
@@ -49,6 +54,7 @@ def verify(
     _compare_streams(audit, before["streams"], after["streams"])
     if window.is_whole:
         _compare_sound(audit, Path(source), Path(output))
+        _compare_words(audit, Path(source), Path(output))
     _compare_tags(audit, before["tags"], after["tags"])
     return audit
 
@@ -151,3 +157,74 @@ def _compare_tags(audit: Audit, before: dict[str, str], after: dict[str, str]) -
     gone = [key for key, value in labels.lasting(before).items() if value not in known]
     if gone:
         audit.notes.append(f"tags that differ: {', '.join(sorted(gone))}")
+
+
+@dataclass(slots=True)
+class _Words:
+    """When the texts of a subtitle track begin and end, in seconds after the beginning of the picture.
+
+    lasting   whether all of them say how long they are on
+    """
+
+    begins: set[Fraction] = field(default_factory=set)
+    ends: set[Fraction] = field(default_factory=set)
+    lasting: bool = True
+
+
+def _compare_words(audit: Audit, source: Path, output: Path) -> None:
+    """Note a fault for each subtitle track whose texts come or go at other times.
+
+    Formats that show one text at a time hold those that overlap in pieces: beginnings and ends are not told apart.
+    """
+    before, after = _words(source), _words(output)
+    if len(before) != len(after):  # which is a fault already
+        return
+    for number, (one, other) in enumerate(zip(before, after, strict=True)):
+        wanted, found = one.begins, other.begins
+        lasting = one.lasting and other.lasting
+        if lasting:
+            wanted, found = wanted | one.ends, found | other.ends
+        for what, times in (
+            ("are missing", _lonely(wanted, found)),
+            ("are not the source's", _lonely(found, wanted) if lasting else []),
+        ):
+            if times:
+                first = f"first at {float(times[0]):.3f} s"
+                audit.faults.append(f"{len(times)} times at which subtitle track {number} changes {what}, {first}")
+
+
+def _lonely(times: set[Fraction], others: set[Fraction]) -> list[Fraction]:
+    """Return those of `times` near which there is none of `others`."""
+    line = sorted(others)
+    alone = []
+    for time in sorted(times):
+        place = bisect_left(line, time - _TEXT_TOLERANCE)
+        if place == len(line) or line[place] > time + _TEXT_TOLERANCE:
+            alone.append(time)
+    return alone
+
+
+def _words(path: Path) -> list[_Words]:
+    with Reader(path) as reader:
+        zero, picture = reader.first_time, reader.stream_index
+    with open_input(path) as container:
+        tracks = list(container.streams.subtitles)
+        words = {track.index: _Words() for track in tracks}
+        on: dict[int, tuple[Fraction, bytes]] = {}
+        packets = packets_of(container, [container.streams[picture], *tracks]) if tracks else ()
+        for packet in Followers(picture).moved(packets):
+            known, data = words[packet.stream_index], bytes(packet)
+            if packet.pts is None or data == _NO_TEXT:
+                continue
+            begin = packet.pts * packet.time_base - zero
+            end = begin + (packet.duration or 0) * packet.time_base
+            if on.get(packet.stream_index) == (begin, data):  # the same text, which only goes on
+                known.ends.discard(max(Fraction(0), begin))
+            else:
+                known.begins.add(max(Fraction(0), begin))
+            if end > begin:
+                known.ends.add(max(Fraction(0), end))
+            else:
+                known.lasting = False
+            on[packet.stream_index] = end, data
+    return list(words.values())

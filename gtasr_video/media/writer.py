@@ -113,7 +113,7 @@ class Writer(WriterBlock):
             self._side = SideStreams(
                 source.path,
                 source.stream_index,
-                Part(source.origin, source.cut_length),
+                Part(source.origin, _end_of(source)),
                 drop_unsupported=self._drop_unsupported,
             )
         container = av.open(
@@ -339,3 +339,9 @@ class Writer(WriterBlock):
             yield f"{plan.codec.name} got colour as {found.name}, coarser than {wanted.name}; h264, h265, ffv1 keep it"
         if self.spec.hdr is not None and not encoder_options(plan.codec.encoder, self.spec.hdr):
             yield f"{plan.codec.name} cannot carry mastering display and light level here; use h265, av1 or h264"
+
+
+def _end_of(source: Reader) -> Fraction | None:
+    """Return the output time in seconds at which the part of `source` that was asked for ends, None for all of it."""
+    length = source.cut_length
+    return None if length is None else source.first_time - (source.origin or 0) + length

@@ -11,9 +11,26 @@ import av
 import numpy as np
 import pytest
 
+import gtasr_video
+from gtasr_video.audit import AuditError
 from gtasr_video.errors import UsageError, describe
 from gtasr_video.media import Encoding, Reader, Writer
-from tests.clips import Picture, Sound, join, make_clip, phone_times, picture_of, silence, sound_of, times, truncate
+from gtasr_video.media.remux import SideStreams
+from gtasr_video.media.side_packets import SidePackets
+from tests.clips import (
+    Picture,
+    Sound,
+    add_words,
+    bring_forward,
+    join,
+    make_clip,
+    phone_times,
+    picture_of,
+    silence,
+    sound_of,
+    times,
+    truncate,
+)
 
 TB = Fraction(1, 12800)
 
@@ -151,6 +168,75 @@ def test_a_late_cut_searches_the_sound(tmp_path: Path) -> None:
     (track,) = sound_of(tmp_path / "out.mp4").values()
     assert 0 <= track[0][0] < Fraction(3, 100)
     assert Fraction(39, 10) < track[-1][0] < 4
+
+
+def in_file(path: Path) -> list[tuple[str, Fraction]]:
+    """Return (kind, decoding time in seconds) of all packets of a file, in its order."""
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux() if packet.size and packet.dts is not None]
+        return [(packet.stream.type, packet.dts * packet.time_base) for packet in packets]  # type: ignore[operator]
+
+
+@pytest.fixture(scope="module")
+def astray(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Seven seconds of which the second sound lies in the file two seconds before the first."""
+    folder = tmp_path_factory.mktemp("astray")
+    tracks = [Sound("mp3"), Sound("mp3", tone=700)]
+    return bring_forward(make_clip(folder / "in.ts", frames=175, sound=tracks), 2, 2, folder / "astray.ts")
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".ts"])
+def test_a_cut_keeps_the_sound_that_lies_behind_other_sound(astray: Path, tmp_path: Path, suffix: str) -> None:
+    copy(astray, tmp_path / f"out{suffix}", start=Fraction(1), duration=Fraction(3))
+    tracks = sound_of(tmp_path / f"out{suffix}")
+    begin = min(track[0][0] for track in tracks.values()) if suffix == ".ts" else 0  # which cannot begin at 0
+    for track in tracks.values():
+        assert track[0][0] - begin < Fraction(1, 20) and Fraction(59, 20) < track[-1][0] - begin < Fraction(61, 20)
+
+
+def test_sound_that_a_cut_lost_fails_the_audit(astray: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def is_first_behind(side: SideStreams, _: Fraction) -> bool:
+        return not any(side._waiting.values())
+
+    monkeypatch.setattr(SideStreams, "_is_behind", is_first_behind)
+    monkeypatch.setattr(SideStreams, "_is_open", is_first_behind)
+    with pytest.raises(AuditError, match=r"sound stream 1 ends at [12]\.\d+ s instead of 3\.000 s"):
+        gtasr_video.upscale(astray, tmp_path / "out.mkv", model="bicubic", scale=1, start="1", duration="3")
+
+
+@pytest.mark.parametrize("lead", [2, 10])
+def test_subtitles_that_lie_far_ahead_hold_no_sound_back(tmp_path: Path, lead: int) -> None:
+    bare = make_clip(tmp_path / "bare.mkv", frames=150, bframes=0, sound=[Sound()])
+    cues = [(n + 0.2, 0.6, f"line {n}") for n in range(6)]
+    source = add_words(bare, tmp_path / "in.mkv", cues, lead=lead)
+    assert [kind for kind, _ in in_file(source)[:6]].count("subtitle") >= 2
+    copy(source, tmp_path / "cut.mkv", duration=Fraction(3))
+    (track,) = sound_of(tmp_path / "cut.mkv").values()
+    assert Fraction(59, 20) < track[-1][0] < 3
+    assert sum(kind == "subtitle" for kind, _ in in_file(tmp_path / "cut.mkv")) == 3
+    copy(source, tmp_path / "whole.mkv")
+    latest = {"video": Fraction(0), "audio": Fraction(0)}
+    for kind, time in in_file(tmp_path / "whole.mkv"):
+        latest |= {kind: time} if kind in latest else {}
+        assert abs(latest["video"] - latest["audio"]) < Fraction(1, 2)
+    assert len(sound_of(tmp_path / "whole.mkv")[0]) == len(sound_of(source)[0])
+
+
+def test_a_cut_does_not_read_on_for_what_never_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a film with few subtitles, or a sound that is only announced, as little is read as a few seconds more."""
+    pts = [n * 12800 for n in range(60)]
+    bare = make_clip(tmp_path / "bare.mkv", pts=pts, bframes=0, sound=[Sound("mp3")])
+    source = add_words(bare, tmp_path / "in.mkv", [(1, 1, "first"), (58, 1, "last")])
+    places: list[Fraction] = []
+    read = SidePackets.read
+
+    def seen(packets: SidePackets) -> Any:
+        places.extend([] if packets.place is None else [packets.place])
+        return read(packets)
+
+    monkeypatch.setattr(SidePackets, "read", seen)
+    copy(source, tmp_path / "out.mkv", duration=Fraction(4))
+    assert 4 < max(places) < 16
 
 
 # --- sound that has to be encoded again -----------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from av.stream import Disposition
 from gtasr_video.errors import UsageError, describe
 from gtasr_video.media import Encoding, Reader, Writer
 from gtasr_video.media.timecode import shifted
-from tests.clips import Sound, frame_number, make_clip
+from tests.clips import Sound, add_words, frame_number, make_clip
 from tests.media.test_remux import copy
 
 SRT = "1\n00:00:00,500 --> 00:00:01,000\n<i>Hello</i> & bye\n\n2\n00:00:01,200 --> 00:00:01,800\nWorld\nline 2\n"
@@ -109,6 +109,14 @@ def test_a_cut_keeps_the_subtitle_that_is_on(plain: Path, tmp_path: Path) -> Non
         (0, 1 - begin, "Hello & bye"),
         (Fraction(6, 5) - begin, Fraction(3, 4) - Fraction(6, 5) + begin, "World\nline 2"),
     ]
+
+
+def test_a_cut_keeps_the_subtitle_that_began_long_before(tmp_path: Path) -> None:
+    bare = make_clip(tmp_path / "bare.mkv", pts=[n * 12800 for n in range(31)], gop=5, bframes=0, sound=[Sound()])
+    cues = [(1, 28, "sign"), (2, 3, "over"), (15, 7, "near"), (21, 1, "in it"), (25, 1, "after")]
+    source = add_words(bare, tmp_path / "in.mkv", cues)
+    copy(source, tmp_path / "out.mkv", start=Fraction(20), duration=Fraction(4))
+    assert texts(tmp_path / "out.mkv") == [(0, 4, "sign"), (0, 2, "near"), (1, 1, "in it")]
 
 
 def with_bitmaps(path: Path) -> Path:

@@ -19,7 +19,7 @@ from gtasr_video.media.audit import Expected, audit_file
 from gtasr_video.media.writer import Writer as JoinedBy
 from gtasr_video.runtime.report import Report
 from tests import fakes
-from tests.clips import Picture, Sound, damage_packets, join, make_clip, phone_times, times
+from tests.clips import Picture, Sound, add_words, damage_packets, join, make_clip, phone_times, times
 from tests.conftest import Outcome
 from tests.media.test_writer import copy, in_layout
 
@@ -193,6 +193,23 @@ def test_recordings_that_were_joined_are_compared_as_they_are_played(tmp_path: P
     report = gtasr_video.upscale(source, out, model="bicubic", scale=2, preset="ultrafast")
     assert report.audit["passed"]
     assert gtasr_video.verify(source, out).faults == []
+
+
+def test_subtitles_are_compared_by_their_times(tmp_path: Path) -> None:
+    bare = make_clip(tmp_path / "bare.mkv", frames=100, bframes=0)
+    cues = [(0.5, 2.5, "sign"), (1.0, 0.5, "one"), (2.0, 1.5, "two")]
+    source = add_words(bare, tmp_path / "in.mkv", cues)
+    for name in ("out.mkv", "out.mp4"):  # which holds them in pieces
+        copy(source, tmp_path / name)
+        assert gtasr_video.verify(source, tmp_path / name).faults == []
+    late = add_words(bare, tmp_path / "late.mkv", [*cues[:2], (3.0, 0.5, "two")])
+    assert gtasr_video.verify(source, late).faults == [
+        "1 times at which subtitle track 0 changes are missing, first at 2.000 s"
+    ]
+    more = add_words(bare, tmp_path / "more.mkv", [*cues, (3.7, 0.2, "three")])
+    assert gtasr_video.verify(source, more).faults == [
+        "2 times at which subtitle track 0 changes are not the source's, first at 3.700 s"
+    ]
 
 
 def test_sound_that_has_no_place_left_fails_the_audit(tmp_path: Path) -> None:
