@@ -61,7 +61,8 @@ def upscale(
     start, duration   seconds (``90``, ``"1:30"``, ``"0:01:30.500"``) of `source`; frames: at most so many
     video_stream  index of the video stream to enlarge, where there are several; files get copies of the others
     drop_unsupported   leave out what `output` cannot hold (streams, transparency), instead of refusing
-    overwrite  replace `output` if it exists (of a link, what it leads to); progress: what to show on stderr
+    overwrite  replace `output` if it exists (of a link, what it leads to; of a list, its segments, too)
+    progress   what to show on stderr
     restart    begin anew, throwing away what an earlier run that did not end has kept in ``OUTPUT.job``
     wait_for_space  where the disk is full, wait for room instead of failing; of video files
     workers    processes that share a video file, one for each GPU where there are several; each part of the file begins
@@ -158,7 +159,10 @@ def verify(
 
 
 def _behind_link(output: str | os.PathLike[str]) -> str | os.PathLike[str]:
-    """Return where a link leads: somebody has put the output there, perhaps as there is room. Else `output`."""
+    """Return where a link leads: somebody has put the output there, perhaps as there is room. Else `output`.
+
+    A list follows its own.
+    """
     name = os.fspath(output)
     return os.path.realpath(name) if not is_stream(name) and Path(name).is_symlink() else output
 

@@ -41,7 +41,7 @@ class Target:
         self.path, self._overwrite, self._workplace = path, overwrite, workplace
         self.part = (workplace or path.parent) / f"{path.stem}.part{path.suffix}"
         for source in inputs:
-            if _same(path, source) or _same(self.part, source):
+            if same_file(path, source) or same_file(self.part, source):
                 raise UsageError(f"output {path} is the input itself; choose another name")
         try:
             self._check_free()
@@ -165,7 +165,7 @@ class Target:
             self._file = None
 
 
-def _same(path: Path, other: Path) -> bool:
+def same_file(path: Path, other: Path) -> bool:
     """Return whether both names lead to one existing file."""
     try:
         return path.samefile(other)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from gtasr_video.media.streams.network_source import NetworkSource
 from gtasr_video.media.streams.outlets import FileOutlet, Outlet, PipeOutlet
 from gtasr_video.media.streams.pipe_source import FileSource, PipeSource
 from gtasr_video.media.streams.reader import Source, StreamReader
-from gtasr_video.media.streams.receivers import receiver
+from gtasr_video.media.streams.receivers import Receiver, receiver
 from gtasr_video.media.streams.writer import StreamWriter, is_raw
 from gtasr_video.media.window import WHOLE, Window
 from gtasr_video.runtime.account import settled
@@ -101,16 +102,25 @@ def upscale_stream(
         raise UsageError("a stream is read from where it is; leave --start out, or give a file")
     budget_s = live.budget_s(waits=not is_address(source))
     upscalers = [upscaler] if budget_s is None else with_cheaper(upscaler)
-    with StreamReader(
-        open_source(source, config, video_stream),
-        duration=window.duration,
-        frames=window.frames,
-        deinterlace=deinterlace,
-    ) as reader:
+    receivers = open_receivers((output, *config.also), config, source, overwrite) if is_sent(output) else []
+    monitor = LiveMonitor(window.frames, window.duration)
+    with (
+        serving(monitor, live.metrics),
+        StreamReader(
+            open_source(source, config, video_stream),
+            duration=window.duration,
+            frames=window.frames,
+            deinterlace=deinterlace,
+        ) as reader,
+    ):
         if reader.needs_layer and not drop_unsupported:
             raise UsageError(no_base(reader.source.name))
         can_wait = budget_s is None and not is_address(source)
-        outlet = open_outlet(output, config, reader.container, overwrite=overwrite, can_wait=can_wait)
+        if receivers:
+            patience = config.give_up if config.on_end == "stop" else None
+            outlet: Outlet = NetworkOutlet(receivers, patience_s=patience, can_wait=can_wait)
+        else:
+            outlet = open_outlet(output, config, reader.container, overwrite=overwrite)
         if asked and is_raw(outlet, encoding):
             raise UsageError(f"{outlet.name}: pictures go out raw, without --{asked[0]}; leave it out, or give --codec")
         enlarged = reader.spec.scaled(upscaler.scale)
@@ -129,8 +139,7 @@ def upscale_stream(
             streams = [*writer.facts()["streams"], *map(_not_carried, reader.others)]
             _say_what_is_left_out(writer, streams, wish)
             log_plan(reader, upscaler, writer, QUEUE if budget_s is None else queue_for(reader.spec, budget_s))
-            monitor = LiveMonitor(window.frames, window.duration)
-            with serving(monitor, live.metrics), showing(monitor, progress, rich=LivePanel):
+            with showing(monitor, progress, rich=LivePanel):
                 report = run(
                     reader,
                     upscalers,
@@ -140,12 +149,14 @@ def upscale_stream(
                     paced=_comes_in_bursts(source, (output, *config.also)),
                     monitor=monitor,
                 )
-        for warning in (*reader.warnings(), *(() if writer.closed else writer.warnings())):
+        missed = [*outlet.warnings()]
+        for warning in (*reader.warnings(), *(() if writer.closed else writer.warnings()), *missed):
             log.warning("%s", warning)
         if report.input.get("ended") == "lost":
             log.warning("what came before is whole in %s", report.output["path"])
             raise InputError(f"{reader.source.name}: lost, and not had again ({report.input['ended_because']})")
-        whole = replace(report, output={**report.output, "streams": streams})
+        warnings = [*report.output["warnings"], *missed]
+        whole = replace(report, output={**report.output, "streams": streams, "warnings": warnings})
         return settled(whole, Path(writer.outlet.name) if isinstance(writer.outlet, FileOutlet) else None)
 
 
@@ -190,21 +201,28 @@ def open_source(name: str, config: StreamConfig, video_stream: int | None = None
     return NetworkSource(Address(name), config)
 
 
-def open_outlet(name: str, config: StreamConfig, like: str, *, overwrite: bool, can_wait: bool) -> Outlet:
-    """Return where the output `name` goes.
-
-    like      the input's format
-    can_wait  whether the source may be made to wait; see `NetworkOutlet`
+def open_receivers(names: Sequence[str], config: StreamConfig, source: str, overwrite: bool) -> list[Receiver]:
+    """Return the outputs `names`, addresses and lists, for what comes from `source`; nothing is touched yet.
 
     Raises UsageError or OutputError.
     """
-    if is_sent(name):
-        patience = config.give_up if config.on_end == "stop" else None
-        names = (name, *config.also)
-        receivers = [
-            receiver(one, segments=config.segments, overwrite=overwrite, ca_file=config.ca_file) for one in names
-        ]
-        return NetworkOutlet(receivers, patience_s=patience, can_wait=can_wait)
+    file = None if is_address(source) else Path("/dev/stdin" if source == STANDARD else source)
+    receivers = [
+        receiver(one, segments=config.segments, overwrite=overwrite, ca_file=config.ca_file, source=file)
+        for one in names
+    ]
+    lists = [one.files for one in receivers if one.files is not None]
+    for one, other in combinations(lists, 2):
+        if one.shares_names(other):
+            raise UsageError(f"{one.path} and {other.path} would write the same files; choose another name for one")
+    return receivers
+
+
+def open_outlet(name: str, config: StreamConfig, like: str, *, overwrite: bool) -> Outlet:
+    """Return where the output `name` goes, a pipe or a file; `like`: the input's format.
+
+    Raises UsageError or OutputError.
+    """
     if name == STANDARD:
         return PipeOutlet(config.output_format, like)
     return FileOutlet(Path(name), overwrite=overwrite)

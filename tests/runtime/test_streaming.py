@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 import gtasr_video
-from gtasr_video.errors import UsageError
+from gtasr_video.errors import OutputError, UsageError
 from gtasr_video.media import Reader
 from gtasr_video.media.streams import receivers, send_queue
 from gtasr_video.media.streams.child import Child
 from gtasr_video.media.streams.config import StreamConfig
+from gtasr_video.runtime.live.config import LiveConfig
 from tests import fakes
 from tests.clips import frame_number, make_clip
 from tests.fakes import Nearest
@@ -114,3 +115,25 @@ def test_raw_pictures_take_nothing_for_an_encoder(
 def test_of_an_address_no_picture_can_be_chosen(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--video-stream is for files and pipes"):
         upscale("tcp://127.0.0.1:1", tmp_path / "out.mkv", video_stream=0)
+
+
+@pytest.mark.parametrize("wrong", [{"codec": "vp9"}, {"crf": 99}, {"video_stream": 7}])
+def test_a_run_that_is_refused_leaves_the_old_list(wrong: dict[str, Any], small_clip: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out" / "live.m3u8"
+    upscale(small_clip, target)
+    before = {path: path.read_bytes() for path in target.parent.iterdir()}
+    with pytest.raises(UsageError):
+        upscale(small_clip, target, overwrite=True, **wrong)
+    assert {path: path.read_bytes() for path in target.parent.iterdir()} == before
+
+
+def test_what_is_taken_is_told_before_a_publisher_is_waited_for(tmp_path: Path) -> None:
+    """Neither a place for figures nor a list that exists needs a stream to be known."""
+    source = "tcp://127.0.0.1:1?listen=1"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        live = LiveConfig(metrics=f":{taken.getsockname()[1]}")
+        with pytest.raises(UsageError, match=r"--metrics :\d+: cannot listen there"):
+            upscale(source, tmp_path / "out.m3u8", config=gtasr_video.UpscaleConfig(live=live))
+    (tmp_path / "out.m3u8").touch()
+    with pytest.raises(OutputError, match=r"out.m3u8 exists; use -y"):
+        upscale(source, tmp_path / "out.m3u8")

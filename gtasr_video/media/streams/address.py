@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from gtasr_video.errors import UsageError
 from gtasr_video.masking import HIDDEN, OPEN_PARAMETERS, mask, masked
@@ -46,6 +46,7 @@ SCHEMES: Final = {
 }
 # Names that stand for "every interface of this machine" would be opened to everyone by saying nothing.
 _UNSAID_HOSTS: Final = ("", "@")
+_ZERO: Final = re.compile(r"\s*[+-]?0+(?!\d)")
 
 
 class Address:
@@ -60,13 +61,13 @@ class Address:
     """
 
     def __init__(self, text: str) -> None:
-        self.name, separator, _ = text.partition("://")
-        self.name = self.name.lower()
+        scheme, separator, rest = text.partition("://")
+        self.name = scheme.lower()
         if not separator or self.name not in SCHEMES:
             known = ", ".join(f"{name}://" for name in SCHEMES)
             raise UsageError(f"addresses that begin with {self.name}:// cannot be used; there are {known}")
         self.scheme = SCHEMES[self.name]
-        self.text = text
+        self.text = text = f"{self.name}://{rest}"  # FFmpeg knows schemes in small letters only
         try:
             self._parts = urlsplit(text)
             self.port = self._parts.port
@@ -102,9 +103,11 @@ class Address:
 
     @property
     def listening(self) -> bool:
-        """Whether the address itself says that we wait for one who connects."""
-        query = dict(parse_qsl(self._parts.query))
-        return query.get("mode") == "listener" or query.get("listen", "0") not in ("0", "")
+        """Whether the address itself says that we wait for one who connects, as FFmpeg reads it."""
+        pairs = [part.partition("=") for part in self._parts.query.split("&")]
+        # The first of two counts; `listen` means 1 where what follows is no number.
+        said = {name: value for name, _, value in reversed(pairs)}
+        return said.get("mode") == "listener" or not _ZERO.match(said.get("listen", "0"))
 
     def on_this_machine(self) -> str:
         """Return the address for waiting there: on loopback unless it names a host."""

@@ -20,6 +20,8 @@ _PIPE_BYTES: Final = 1 << 20
 _SET_PIPE_SIZE: Final = 1031  # F_SETPIPE_SZ
 _RATE_WINDOW_S: Final = 5.0
 _TICK_S: Final = 0.25
+# poll counts milliseconds in an int; what is longer is as good as for ever.
+_LONGEST_S: Final = 2e6
 
 Ending = Literal["", "end", "silent", "stopped", "too fast"]
 
@@ -40,6 +42,8 @@ class _Waiter:
         poll = select.poll()
         poll.register(self.fd, event)
         poll.register(self._hear, select.POLLIN)
+        if timeout_s is not None and timeout_s > _LONGEST_S:
+            timeout_s = None
         ready = [fd for fd, _ in poll.poll(None if timeout_s is None else max(0.0, timeout_s) * 1000)]
         return self.fd in ready and self._hear not in ready
 

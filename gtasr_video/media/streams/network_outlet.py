@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from gtasr_video.errors import OutputError
@@ -38,9 +38,10 @@ class NetworkOutlet:
         self._parts: list[bytes] = []
         self._began = time.monotonic()
         self._last = 0.0
+        self._has_begun = False
 
     def open(self) -> NetworkOutlet:
-        """Start the programs, and return what takes the bytes."""
+        """Return what takes the bytes; a program is started when there is something to send."""
         self._senders = [
             Sender(one.name, one.start, files=one.files, waits=one.files is not None and self._can_wait)
             for one in self._receivers
@@ -57,6 +58,8 @@ class NetworkOutlet:
 
         Raises OutputError if nobody was ever reached, or if what could wait is in vain, as no list can be written.
         """
+        if key and not self._has_begun:
+            self._begin()
         chunk = Chunk(b"".join(self._parts), key, pictures, seconds)
         self._parts.clear()
         self._last = seconds
@@ -68,6 +71,13 @@ class NetworkOutlet:
         if self._patience_s and waited > self._patience_s:
             self._check_reached(f"for {self._patience_s:g} s")
 
+    def _begin(self) -> None:
+        """Let new lists take the place of old ones; not sooner, as a run may be refused until its first picture."""
+        for receiver in self._receivers:
+            if receiver.files is not None:
+                receiver.files.begin()
+        self._has_begun = True
+
     def _check_reached(self, when: str) -> None:
         if not any(sender.was_connected for sender in self._senders):
             reasons = "; ".join(f"{s.name}: {s.reason or 'no answer'}" for s in self._senders)
@@ -76,8 +86,8 @@ class NetworkOutlet:
     def commit(self) -> None:
         """Send what waits, and end the programs.
 
-        Raises OutputError if nobody was ever reached, if nothing whole has come of it, or, where it could wait, if
-        a list is not whole.
+        Raises OutputError if nobody was ever reached, or is there at the end, if nothing whole has come of it, or,
+        where it could wait, if a list is not whole.
         """
         if self._parts:  # the muxer holds a packet or two until it is closed
             self.sent(self._last, key=False, pictures=0)
@@ -88,11 +98,21 @@ class NetworkOutlet:
         self._check_reached("before the stream ended")
         if (self._can_wait and self._faults()) or all(sender.fault for sender in self._senders):
             raise OutputError(self._faults())
+        if not any(sender.connected for sender in self._senders):
+            lost = "; ".join(f"{s.name}: {s.reason or 'the connection ended'}" for s in self._senders)
+            raise OutputError(f"nobody was there any more when the stream ended ({lost}); the last of it is missing")
 
     def _faults(self) -> str:
         """Return what is wrong with lists, and what happened to those that should have been given everything."""
         told = "; ".join(f"{sender.name}: {sender.loss}" for sender in self._senders if sender.loss)
         return told and f"{told}; the list is not whole, mend that and start again with -y"
+
+    def warnings(self) -> Iterator[str]:
+        """Yield one line for each receiver that was not there at the end."""
+        for sender in self._senders:
+            if not sender.connected:
+                what = "lost before the stream ended" if sender.was_connected else "never reached"
+                yield f"{sender.name}: {what} ({sender.reason or 'no answer'})"
 
     def discard(self) -> None:
         """End the programs now."""

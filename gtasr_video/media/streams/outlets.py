@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -74,6 +75,9 @@ class Outlet(Protocol):
     def facts(self) -> dict[str, Any]:
         """Return what is known of the way there."""
 
+    def warnings(self) -> Iterable[str]:
+        """Return one line for each of those who should have received it and did not get all."""
+
 
 class _Plain:
     """An outlet that need not know of packets, and takes any sound."""
@@ -87,6 +91,10 @@ class _Plain:
     def vitals(self) -> Vitals:
         """Return nothing: whoever reads makes us wait, and gets all."""
         return Vitals()
+
+    def warnings(self) -> Iterable[str]:
+        """Return none."""
+        return ()
 
 
 class PipeOutlet(_Plain):

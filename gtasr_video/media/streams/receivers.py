@@ -37,13 +37,15 @@ class Receiver:
     files: ListFiles | None = None
 
 
-def receiver(name: str, *, segments: int, overwrite: bool, ca_file: str | None = None) -> Receiver:
-    """Return the output `name`: an address, or the path of an HLS or DASH list.
+def receiver(
+    name: str, *, segments: int, overwrite: bool, ca_file: str | None = None, source: Path | None = None
+) -> Receiver:
+    """Return the output `name`: an address, or the path of an HLS or DASH list, which `ListFiles` is about.
 
-    Raises UsageError for what cannot be sent to, OutputError for a list that exists or has no place to be.
+    Raises UsageError for what cannot be sent to, and UsageError or OutputError for a list that cannot be written.
     """
     if is_list(name):
-        return _list(Path(name), segments, overwrite)
+        return _list(ListFiles(Path(name), segments, overwrite=overwrite, source=source))
     if "://" not in name:
         raise UsageError(
             f"{name} is neither an address nor an .m3u8 or .mpd list; only those can be written beside others"
@@ -65,6 +67,7 @@ def receiver(name: str, *, segments: int, overwrite: bool, ca_file: str | None =
 
 
 def _sending(address: Address) -> tuple[str, dict[str, Any]]:
+    """Return the address to send to, or to wait at, and the muxer's options."""
     if address.name == "udp" and "pkt_size" not in address.text:
         # Seven packets of MPEG-TS: the most that fits a usual network.
         return f"{address.text}{'&' if '?' in address.text else '?'}pkt_size=1316", _TS_OPTIONS
@@ -74,15 +77,14 @@ def _sending(address: Address) -> tuple[str, dict[str, Any]]:
         "rtsp": {"rtsp_transport": "tcp", "c:a": "aac"},
         "mpegts": _TS_OPTIONS,
     }
-    return address.text, options[address.scheme.muxer or ""]
+    url = address.on_this_machine() if address.listening else address.text
+    return url, options[address.scheme.muxer or ""]
 
 
-def _list(path: Path, segments: int, overwrite: bool) -> Receiver:
-    """Return an HLS or DASH list."""
-    files = ListFiles(path, segments, overwrite=overwrite)
+def _list(files: ListFiles) -> Receiver:
     is_hls = files.muxer == "hls"
     return Receiver(
-        str(path),
+        str(files.path),
         _TS_SOUND if is_hls else frozenset({"aac"}),
         False,
         _CODECS if is_hls else _CODECS[:1],

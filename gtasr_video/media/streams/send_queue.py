@@ -81,6 +81,11 @@ class SendQueue:
                 self.dropped += chunk.pictures
             self._change.notify_all()
 
+    def wait(self) -> None:
+        """Wait until there is a chunk, or no more will come."""
+        with self._change:
+            self._change.wait_for(lambda: self._chunks or self._ended)
+
     def get(self, timeout_s: float) -> Chunk | None:
         """Return the next chunk, or None if there is none after `timeout_s`, or if no more will come."""
         with self._change:

@@ -33,6 +33,8 @@ _PROGRESS: Final = re.compile(rb"out_time_us=(\d+)")
 class Sender:
     """Sends chunks through the program that `start` gives, and through another when that one ends or stands still.
 
+    The first is started when there is something to send.
+
     name          the receiver, without secrets
     files         what it writes, if that is a list on this machine
     waits         whether whoever writes waits for it, see `SendQueue`
@@ -74,22 +76,36 @@ class Sender:
             self.queue.end(empty=True)
 
     def _send_all(self) -> None:
-        while not self._ended.is_set():
-            try:
-                self._send_through(self._start())
-            except (OSError, MediaError) as error:  # the program cannot be started: no memory, no file
-                self.reason = str(error)
-            if self._ended.is_set() or self.queue.ended:
+        self.queue.wait()
+        while not self._sends_the_rest():
+            if self._ended.is_set():
                 return
-            log.warning("%s: %s; trying again", self.name, self.reason or "the connection ended")
             self.breaks += 1
+            if self.queue.ended:
+                # A receiver may leave once it has been given all; a list is not finished then.
+                self.connected = self.connected and self._files is None
+                break
+            log.warning("%s: %s; trying again", self.name, self.reason or "the connection ended")
             self.reconnects += self.connected
             self.connected = False
             self._ended.wait(self._back_off.next_s())
             self.queue.restart()
+        if self._files is not None:
+            self.fault = self._files.fault(at_end=True)
+            self.reason = self.fault or self.reason
 
-    def _send_through(self, child: Child) -> None:
-        """Send until the end, or until `child` ends, fails or stands still."""
+    def _sends_the_rest(self) -> bool:
+        """Send through a new program; returns whether there is no more to send."""
+        if self.queue.ended:
+            return True
+        try:
+            return self._send_through(self._start())
+        except (OSError, MediaError) as error:  # the program cannot be started: no memory, no file
+            self.reason = str(error)
+            return False
+
+    def _send_through(self, child: Child) -> bool:
+        """Send until `child` ends, fails or stands still, or until the end; returns whether it came to that."""
         self._child = child
         watch = _Progress(child, STALL_S)
         flow = self._flow = Outflow(child.fd)
@@ -99,11 +115,12 @@ class Sender:
                 if chunk is None and self.queue.ended:
                     flow.close()
                     self._finish(child, watch)
-                    return
+                    return True
                 if not self._send(chunk, flow, watch) or child.code is not None or self._finds_fault():
                     break
             self.reason = self.fault or (f"stood still for {STALL_S:g} s" if watch.stalled else child.reason())
             self.stalls += watch.stalled
+            return False
         finally:
             flow.close()
             child.end()
@@ -143,11 +160,9 @@ class Sender:
             self.reason = "did not finish in time"
             log.warning("%s: %s", self.name, self.reason)
         elif child.code and watch.given_something:
+            self.breaks += 1
             self.reason = child.reason() or f"ended with code {child.code}"
             log.warning("%s: %s", self.name, self.reason)
-        if self._files is not None:
-            self.fault = self._files.fault(at_end=True)
-            self.reason = self.fault or self.reason
         watch.read()
         self.connected = self.connected or watch.moves
         self.was_connected = self.was_connected or watch.moves

@@ -96,6 +96,31 @@ def test_we_wait_on_loopback_unless_told_otherwise(text: str, bound: str) -> Non
     assert Address(text).on_this_machine() == bound
 
 
+@pytest.mark.parametrize(
+    ("text", "listening"),
+    [
+        ("tcp://:9000?listen", True),
+        ("tcp://:9000?listen=", True),
+        ("tcp://:9000?timeout=1&listen=yes", True),
+        ("tcp://:9000?listen=2", True),
+        ("tcp://:9000?listen=0", False),
+        ("tcp://:9000?listen=00&listen=1", False),
+        ("tcp://:9000?listening", False),
+        ("srt://:9000?mode=listener", True),
+        ("srt://h:9000?mode=caller&mode=listener", False),
+    ],
+)
+def test_an_address_that_listens_is_told_as_ffmpeg_tells_it(text: str, listening: bool) -> None:
+    assert Address(text).listening is listening
+
+
+def test_a_scheme_may_be_written_in_capitals() -> None:
+    address = Address("RTMP://h/app/KEY")
+    assert address.text == "rtmp://h/app/KEY"
+    assert str(address) == "rtmp://h/app/***"
+    assert address.key == "KEY"
+
+
 def test_what_an_address_may_open_is_limited_to_its_kind() -> None:
     assert Address("https://h/x").scheme.protocols == "https,tls,tcp"
     for text, _ in SECRETS:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -16,10 +18,12 @@ from typing import Any
 import av
 import pytest
 
+import gtasr_video
 from gtasr_video.errors import OutputError, UsageError
 from gtasr_video.media.encoding import Encoding
-from gtasr_video.media.streams import sender
+from gtasr_video.media.streams import receivers, sender
 from gtasr_video.media.streams.child import Child
+from gtasr_video.media.streams.config import StreamConfig
 from gtasr_video.media.streams.network_graphs import sink_graph
 from gtasr_video.media.streams.network_outlet import NetworkOutlet
 from gtasr_video.media.streams.pipe_source import FileSource
@@ -39,8 +43,8 @@ def send(
     source: Path, *names: str | Path, paced: bool = False, patience_s: float | None = 20, ca_file: str | None = None
 ) -> Any:
     """Send `source`, twice as large, to all receivers, and return the report."""
-    receivers = [receiver(str(name), segments=0, overwrite=False, ca_file=ca_file) for name in names]
-    outlet = NetworkOutlet(receivers, patience_s=patience_s, can_wait=not paced)
+    those = [receiver(str(name), segments=0, overwrite=False, ca_file=ca_file) for name in names]
+    outlet = NetworkOutlet(those, patience_s=patience_s, can_wait=not paced)
     with (
         StreamReader(FileSource(source)) as reader,
         StreamWriter(outlet, reader.spec.scaled(2), Encoding(crf=10), sound=reader.sound, live=True) as writer,
@@ -242,3 +246,79 @@ def test_what_follows_a_hole_keeps_its_time(tmp_path: Path) -> None:
             times = [float(p.pts * p.time_base) for p in container.demux(stream) if p.pts is not None]
         assert 28.5 < max(later - before for before, later in itertools.pairwise(times)) < 30.5
         assert 30.5 < times[-1] - times[0] < 31.5
+
+
+@contextmanager
+def server_for(seconds: float) -> Iterator[str]:
+    """A receiver that reads for so many seconds, and then leaves for good; gives its address."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def receive() -> None:
+            taken = server.accept()[0]
+            server.close()
+            with taken:
+                end = time.monotonic() + seconds
+                while time.monotonic() < end and taken.recv(1 << 16):
+                    pass
+
+        thread = threading.Thread(target=receive)
+        thread.start()
+        yield f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        thread.join()
+
+
+def test_an_only_receiver_that_is_lost_for_good_is_a_failure(clip: Path) -> None:
+    with (
+        server_for(1.0) as url,
+        pytest.raises(
+            OutputError,
+            match=r"nobody was there any more when the stream ended \(tcp://.+\); the last of it is missing",
+        ),
+    ):
+        send(clip, url, paced=True)
+
+
+def test_a_receiver_that_is_lost_beside_another_is_named(clip: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out" / "live.m3u8"
+    config = gtasr_video.UpscaleConfig(stream=StreamConfig(also=(str(target),)))
+    with server_for(1.0) as url:
+        report = gtasr_video.upscale(clip, url, config=config, model=fakes.Nearest(2), device="cpu")
+    assert numbers(target) == list(range(FRAMES))
+    (warning,) = report.output["warnings"]
+    assert re.fullmatch(rf"{url}: lost before the stream ended \(.+\)", warning)
+
+
+def test_a_receiver_may_leave_once_it_has_been_sent_all(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Cut(Child):
+        """Its receiver is gone when it is to finish."""
+
+        def close_input(self) -> None:
+            self._process.kill()
+            super().close_input()
+
+    monkeypatch.setattr(receivers, "Child", Cut)
+    with server_for(20.0) as url:
+        report = send(clip, url, paced=True)
+    (fact,) = report.output["outputs"]
+    assert fact["connected"]
+
+
+@pytest.mark.parametrize(
+    ("url", "bound"),
+    [
+        ("srt://:9000?mode=listener", "srt://127.0.0.1:9000?mode=listener"),
+        ("tcp://:9000?listen=1", "tcp://127.0.0.1:9000?listen=1"),
+        ("tcp://:9000?listen", "tcp://127.0.0.1:9000?listen"),
+        ("TCP://0.0.0.0:9000?listen", "tcp://0.0.0.0:9000?listen"),
+        ("tcp://host:9000", "tcp://host:9000"),
+    ],
+)
+def test_receivers_are_waited_for_on_loopback_unless_told_otherwise(
+    url: str, bound: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ffmpeg
+
+    asked: list[str] = []
+    monkeypatch.setattr(receivers, "Child", lambda graph, *_, **__: asked.extend(ffmpeg.get_args(graph)))
+    receiver(url, segments=0, overwrite=False).start()
+    assert bound in asked

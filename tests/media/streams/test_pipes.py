@@ -21,6 +21,7 @@ import torch
 from gtasr_video.errors import InputError, UsageError
 from gtasr_video.frames import Frame
 from gtasr_video.media.encoding import Encoding
+from gtasr_video.media.streams.byteflow import Inflow
 from gtasr_video.media.streams.config import StreamConfig
 from gtasr_video.media.streams.outlets import FileOutlet, PipeOutlet
 from gtasr_video.media.streams.pipe_source import FileSource, PipeSource
@@ -394,3 +395,13 @@ def _send(pipe: Any, data: bytes) -> None:
             pipe.write(data)
     except BrokenPipeError:
         pass
+
+
+@pytest.mark.parametrize("seconds", [float("inf"), 1e9])
+def test_a_pipe_may_be_waited_for_for_ever(seconds: float) -> None:
+    with fed(b"data") as fd:
+        inflow = Inflow(fd, first_s=seconds, idle_s=seconds)
+        try:
+            assert inflow.read(4) == b"data"
+        finally:
+            inflow.close()
