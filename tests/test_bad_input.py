@@ -299,6 +299,7 @@ def test_report_that_cannot_be_written_is_refused_before_the_work(cli: Cli, smal
         (("--frames", "3", "--duration", "1"), 2, ["either a duration or a number of frames"]),
         (("--progress", "loud"), 2, ["loud", "auto", "rich", "json", "none"]),
         (("--modle", "s"), 2, ["--modle", "--model", "see gtasr-video upscale --help"]),
+        (("--report", ""), 2, ["the report . is a folder"]),
         (("third.mp4",), 2, ["third.mp4 is no folder", "or there are several"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,

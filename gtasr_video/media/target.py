@@ -13,7 +13,7 @@ from typing import Final
 from gtasr_video.errors import OutputError, UsageError
 from gtasr_video.media.codecs import CONTAINERS
 from gtasr_video.media.durable import NO_SPACE, free_name, sync_folder
-from gtasr_video.media.source import refuse_address
+from gtasr_video.media.source import refuse_address, same_file
 
 log = logging.getLogger("gtasr_video")
 
@@ -41,7 +41,7 @@ class Target:
         self.path, self._overwrite, self._workplace = path, overwrite, workplace
         self.part = (workplace or path.parent) / f"{path.stem}.part{path.suffix}"
         for source in inputs:
-            if _same(path, source) or _same(self.part, source):
+            if same_file(path, source) or same_file(self.part, source):
                 raise UsageError(f"output {path} is the input itself; choose another name")
         try:
             self._check_free()
@@ -163,14 +163,6 @@ class Target:
             with contextlib.suppress(OSError):
                 os.close(self._file)
             self._file = None
-
-
-def _same(path: Path, other: Path) -> bool:
-    """Return whether both names lead to one existing file."""
-    try:
-        return path.samefile(other)
-    except OSError:
-        return False
 
 
 def _leads_to(path: Path, file: int) -> bool:
