@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import re
 import time
@@ -14,22 +15,28 @@ from typing import Any, Final, Literal
 from gtasr_video.api import UpscaleConfig, upscale
 from gtasr_video.errors import InputError, UsageError, describe
 from gtasr_video.media.codecs import CONTAINERS
-from gtasr_video.media.source import refuse_address
+from gtasr_video.media.folders import below, matching
+from gtasr_video.media.source import refuse_address, refuse_empty, same_file
 from gtasr_video.models import load_model
+from gtasr_video.runtime.job.journal import folder_for, is_journal
 from gtasr_video.runtime.origins import Origins
 from gtasr_video.runtime.pictures import concerns_pictures
 from gtasr_video.runtime.report import Report
 from gtasr_video.runtime.streaming import is_stream
+
+log = logging.getLogger("gtasr_video")
 
 # What is taken for a video in a folder; a file that is named is taken whatever it is called.
 _NAMES: Final = (
     "3g2 3gp asf avi divx dv f4v flv ivf m2ts m2v m4v mkv mov mp4 mpeg mpg mts mxf nut obu ogv rm rmvb ts vob webm wmv"
 )
 _VIDEOS: Final = frozenset(f".{name}" for name in _NAMES.split())
-_UNFINISHED: Final = re.compile(r"\.(part|suspect)(-\d+)?$")
+_UNFINISHED: Final = re.compile(r"(.+)\.(part|suspect)(-\d+)?")
 # A file that has not changed for so long is no longer being written.
 _SETTLED_S: Final = 5.0
 _LOOK_AGAIN_S: Final = 2.0
+# So many names go into one line.
+_TOLD: Final = 3
 
 State = Literal["done", "there", "failed"]
 
@@ -38,15 +45,21 @@ State = Literal["done", "there", "failed"]
 class Item:
     """One file of a batch, and what is to be made of it.
 
+    fault    why nothing can: it is a folder or a link that cannot be read; else ""
+    aside    whether it looks like what a run of ours has left unfinished, and nobody has named it
     rival    another file of the batch, of which the same would be made
     """
 
     source: Path
     output: Path
+    fault: str = ""
+    aside: bool = False
     rival: Path | None = None
 
     def check(self) -> None:
-        """Raise UsageError if two files would become one."""
+        """Raise UsageError if it would become itself, or two files would become one."""
+        if not self.fault and same_file(self.source, self.output):
+            raise UsageError(f"{self.source} and its output {self.output} are the same file; give another folder")
         if self.rival is not None:
             raise UsageError(
                 f"{self.source} and {self.rival} would both become {self.output}; "
@@ -75,30 +88,38 @@ def find_items(sources: Iterable[str | os.PathLike[str]], folder: str | os.PathL
 
     sources  files, folders (searched through, their tree is kept) and patterns (``clips/**/*.mkv``)
     The name is kept; where its extension is none that can be written ``.mkv`` is added. So it depends on nothing but
-    the file's own: what else is there, or comes later, changes no result's name, and takes none.
-    Raises InputError where a source is not there, UsageError where `folder` cannot be one, or two files would become
-    one.
+    the file's own: what else is there, or comes later, changes no result's name, and takes none. Folders and links
+    that cannot be read are among the items, with their fault.
+    Raises InputError where a source is not there, UsageError where `folder` cannot be one, a file would become itself,
+    or two would become one.
     """
     items = _found(sources, Path(folder))
     for item in items:
-        item.check()
-    return items
+        if not item.aside:
+            item.check()
+    aside = [str(item.source) for item in items if item.aside]
+    if aside:
+        more = f" and {len(aside) - _TOLD} more" if len(aside) > _TOLD else ""
+        names = ", ".join(aside[:_TOLD])
+        log.warning("left out, as an unfinished run leaves such files: %s%s; give one by name to take it", names, more)
+    return [item for item in items if not item.aside]
 
 
 def _found(sources: Iterable[str | os.PathLike[str]], target: Path) -> list[Item]:
-    """Return what `find_items` does, also where two files would become one: each is the other's rival then."""
+    """Return what `find_items` does, what is left aside, too; where two files would become one each has its rival."""
     check_folder(target)
     items: dict[Path, Item] = {}
     for source in sources:
-        for path, relative in _files(os.fspath(source), target):
-            items.setdefault(path.absolute(), Item(path, target / _named(path, relative)))
+        for item in _items(os.fspath(source), target):
+            path = item.source.absolute()
+            if path not in items or items[path].aside:
+                items[path] = item
     of: dict[Path, list[Path]] = {}
-    for item in items.values():
+    made = [item for item in items.values() if not (item.fault or item.aside)]
+    for item in made:
         of.setdefault(item.output, []).append(item.source)
-    return [
-        replace(item, rival=next((other for other in of[item.output] if other != item.source), None))
-        for item in items.values()
-    ]
+    rivals = {item.source: other for item in made for other in of[item.output] if other != item.source}
+    return [replace(item, rival=rivals.get(item.source)) for item in items.values()]
 
 
 def check_folder(folder: Path) -> None:
@@ -110,9 +131,13 @@ def check_folder(folder: Path) -> None:
 
 def is_many(sources: Sequence[str], output: str) -> bool:
     """Return whether this is about many files or a folder, rather than one file or stream into another."""
-    into = (Path(output).is_dir() and Path(output).suffix.lower() not in CONTAINERS) or output.endswith("/")
+    into = (_is_folder(output) and Path(output).suffix.lower() not in CONTAINERS) or output.endswith("/")
     into = into and not is_stream(output) and not is_stream(sources[0])
-    return len(sources) != 1 or Path(sources[0]).is_dir() or _is_pattern(sources[0]) or into
+    return len(sources) != 1 or _is_folder(sources[0]) or _is_pattern(sources[0]) or into
+
+
+def _is_folder(name: str) -> bool:
+    return os.path.isdir(name)  # noqa: PTH112 - false where it cannot be asked, where Path.is_dir raises
 
 
 def _refuse_streams(names: Iterable[str | os.PathLike[str]]) -> None:
@@ -128,26 +153,29 @@ def _is_pattern(source: str) -> bool:
     return glob.has_magic(source) and not os.path.lexists(source) and "://" not in source
 
 
-def _files(source: str, target: Path) -> Iterator[tuple[Path, Path]]:
-    """Yield (file, its name within the output folder) for one source."""
+def _items(source: str, target: Path) -> Iterator[Item]:
+    """Yield what there is to do for one source."""
     if _is_pattern(source):
         base = Path(*_plain_parts(source))
-        found = [Path(name) for name in sorted(glob.glob(source, recursive=True))]  # noqa: PTH207 - absolute patterns too
-        for path in found:
-            if path.is_file() and _is_wanted(path, target):
-                yield path, path.relative_to(base)
-    elif Path(source).is_dir():
-        if Path(source).resolve().is_relative_to(target.resolve()):
-            raise UsageError(
-                f"OUTPUT {target} holds INPUT {source}, so what is in it would be a result; give another folder"
-            )
-        for path in sorted(Path(source).rglob("*")):
-            if path.suffix.lower() in _VIDEOS and path.is_file() and _is_wanted(path, target):
-                yield path, path.relative_to(source)
+        found = matching(source)
+    elif _is_folder(source):
+        base = Path(source)
+        found = below(base, _VIDEOS)
     elif os.path.lexists(source):
-        yield Path(source), Path(Path(source).name)
+        yield Item(Path(source), target / _named(Path(source), Path(Path(source).name)))
+        return
     else:
         raise InputError(f"no such file: {source}")
+    if _lies_in(base, target):
+        raise UsageError(
+            f"OUTPUT {target} holds INPUT {source}, so what is in it would be a result; give another folder"
+        )
+    for path, fault in sorted(found):
+        relative = path.relative_to(base)
+        if _lies_in(path, target) or any(is_journal(base / folder) for folder in [*relative.parents][:-1]):
+            continue
+        named = relative if fault else _named(path, relative)
+        yield Item(path, target / named, fault, aside=not fault and _is_unfinished(path))
 
 
 def _plain_parts(pattern: str) -> Iterator[str]:
@@ -158,10 +186,19 @@ def _plain_parts(pattern: str) -> Iterator[str]:
         yield part
 
 
-def _is_wanted(path: Path, target: Path) -> bool:
-    """Return whether a file that was found is a source, rather than ours: a result, or half of one."""
-    ours = _UNFINISHED.search(path.stem) or any(part.endswith(".job") for part in path.parts)
-    return not ours and not path.resolve().is_relative_to(target.resolve())
+def _lies_in(path: Path, folder: Path) -> bool:
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
+
+
+def _is_unfinished(path: Path) -> bool:
+    """Return whether `path` is called as we call what is no result, and beside it lies what says that we did."""
+    found = _UNFINISHED.fullmatch(path.stem)
+    if found is None:
+        return False
+    name, kind, number = found.groups()
+    other = kind if number else f"{kind}-1"
+    output, beside = (path.with_name(f"{stem}{path.suffix}") for stem in (name, f"{name}.{other}"))
+    return any(map(os.path.lexists, (output, beside, folder_for(output))))
 
 
 def _named(path: Path, relative: Path) -> Path:
@@ -201,6 +238,9 @@ def upscale_folder(
         [('in.mp4', 'done')]
     """
     wanted = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
+    for name in wanted:
+        refuse_empty(name, "INPUT")
+    refuse_empty(folder, "OUTPUT")
     _refuse_streams([*wanted, folder])
     settings = _shared(config, options)
     items = find_items(wanted, folder)
@@ -230,6 +270,8 @@ def _shared(config: UpscaleConfig | str | None, options: dict[str, Any]) -> Upsc
 def _one(item: Item, settings: UpscaleConfig, options: dict[str, Any], origins: Origins | None = None) -> Outcome:
     try:
         item.check()
+        if item.fault:
+            raise InputError(item.fault)
         item.output.parent.mkdir(parents=True, exist_ok=True)
         wanted = _wanted(item, options, origins)
         if wanted is None:
@@ -262,15 +304,11 @@ def _watched(
     """Yield items as they turn up and are no longer being written, each once unless it changes; never ends."""
     seen: dict[Path, tuple[tuple[int, int], float, bool]] = {}
     while True:
-        items = _found(sources, Path(folder))
+        items = [item for item in _found(sources, Path(folder)) if not item.aside]
         # What was taken away may come again, and is new then.
         seen = {item.source: seen[item.source] for item in items if item.source in seen}
         for item in items:
-            try:
-                facts = item.source.stat()
-            except OSError:
-                continue
-            mark = (facts.st_size, facts.st_mtime_ns)
+            mark = _mark(item.source)
             known, since, given = seen.get(item.source, (None, 0.0, False))
             if mark != known:
                 seen[item.source] = (mark, clock(), False)
@@ -278,3 +316,12 @@ def _watched(
                 seen[item.source] = (mark, since, True)
                 yield item
         pause(_LOOK_AGAIN_S)
+
+
+def _mark(path: Path) -> tuple[int, int]:
+    """Return what changes as long as a file is written; of one that cannot be asked, always the same."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return 0, 0
+    return facts.st_size, facts.st_mtime_ns

@@ -189,6 +189,7 @@ def test_warnings_go_to_the_log(small_clip: Path, tmp_path: Path, caplog: pytest
         ("100:00:00", Fraction(360_000)),
         ("0", Fraction(0)),
         (" 5 ", Fraction(5)),
+        (1e9, Fraction(10**9)),
     ],
 )
 def test_times_are_exact(given: float | str | Fraction, seconds: Fraction) -> None:
@@ -198,6 +199,12 @@ def test_times_are_exact(given: float | str | Fraction, seconds: Fraction) -> No
 @pytest.mark.parametrize("given", ["", "x", "1:2:3:4", "-1", "1:60", "1:-5", "1.5:30", "1/0", "1::2", "nan", "inf", -2])
 def test_what_is_not_a_time(given: str) -> None:
     with pytest.raises(UsageError, match=r"time '.*' is not a time; use seconds"):
+        parse_seconds(given)
+
+
+@pytest.mark.parametrize("given", ["1e400", 1e300, "9" * 400, "99999999:00:00"])
+def test_a_time_that_cannot_be_counted(given: str | float) -> None:
+    with pytest.raises(UsageError, match=r"time '.*' is more than the 1000000000 seconds that can be counted"):
         parse_seconds(given)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -22,6 +23,7 @@ from gtasr_video.runtime import origins
 from tests import fakes
 from tests.clips import make_clip
 from tests.conftest import Outcome
+from tests.media.test_folders import deny
 from tests.runtime.job.jobs import film
 from tests.test_bad_input import frames_of
 
@@ -133,6 +135,118 @@ def test_the_output_may_lie_in_the_input(videos: Path) -> None:
         (videos / name).touch()
     fakes.clip(videos / "odd.suspect.mp4", 1)
     assert sorted(item.source.name for item in find_items([videos], out)) == ["one.mp4", "two.mkv"]
+
+
+def test_what_cannot_be_read_has_failed(
+    videos: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, report = tmp_path / "out", tmp_path / "report.json"
+    (videos / "gone.mp4").symlink_to("/none/gone.mp4")
+    (videos / "._one.mp4").write_bytes(b"what macOS keeps")
+    deny("/2024", monkeypatch)
+    done = cli("upscale", videos, out, *MODEL, "--report", report)
+    assert done.code == 1
+    closed = f"{videos / '2024'} cannot be read (Permission denied)"
+    assert closed in done.err
+    assert done.err.count("gtasr-video: error: ") == 2
+    assert done.out.splitlines()[-1] == "1 done, 0 there already, 2 failed"
+    files = {Path(f["source"]).name: f for f in json.loads(report.read_text())["files"]}
+    assert {name: f["state"] for name, f in files.items()} == {
+        "2024": "failed",
+        "gone.mp4": "failed",
+        "one.mp4": "done",
+    }
+    assert files["2024"]["message"] == closed
+    assert names(out) == ["one.mp4"]
+
+
+def test_what_cannot_be_read_takes_no_name(videos: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "one.mp4").symlink_to("/none/one.mp4")
+    found = find_items([videos, other], tmp_path / "out")
+    assert [(item.source.name, bool(item.fault)) for item in found] == [
+        ("two.mkv", False),
+        ("one.mp4", False),
+        ("one.mp4", True),
+    ]
+
+
+def test_a_folder_that_is_linked_keeps_its_tree(videos: Path, tmp_path: Path, cli: Cli) -> None:
+    (tmp_path / "disk" / "films").mkdir(parents=True)
+    fakes.clip(tmp_path / "disk" / "films" / "three.mp4", 2)
+    (videos / "more").symlink_to(tmp_path / "disk")
+    (videos / "loop").symlink_to(".")
+    assert cli("upscale", videos, tmp_path / "out", *MODEL).code == 0
+    assert names(tmp_path / "out") == ["2024/march/two.mkv", "more/films/three.mp4", "one.mp4"]
+
+
+def test_a_name_like_ours_is_ours_only_beside_what_says_so(
+    videos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    logging.getLogger("gtasr_video").propagate = True
+    theirs = ["a.part-1.mp4", "a.part-2.mp4", "b.part.mp4", "c.suspect.mp4", "paint.job/d.mp4"]
+    ours = ["e.mp4", "e.part-1.mp4", "f.part.mp4", "f.part-1.mp4", "g.suspect-1.mp4", "g.suspect.mp4", "h.part.mp4"]
+    for name in (*theirs, *ours, "h.mp4.job/lock", "h.mp4.job/h.part.mp4"):
+        (videos / name).parent.mkdir(exist_ok=True)
+        (videos / name).touch()
+    found = {str(item.source.relative_to(videos)) for item in find_items([videos], tmp_path / "out")}
+    assert found == {*theirs, "e.mp4", "one.mp4", "2024/march/two.mkv"}
+    (line,) = {record.getMessage() for record in caplog.records}
+    assert line.startswith(f"left out, as an unfinished run leaves such files: {videos / 'e.part-1.mp4'}, ")
+    assert line.endswith(" and 3 more; give one by name to take it")
+    named = find_items([videos, videos / "e.part-1.mp4"], tmp_path / "out")
+    assert videos / "e.part-1.mp4" in [item.source for item in named]
+
+
+def test_only_below_the_input_is_a_journal_ours(tmp_path: Path) -> None:
+    folder = tmp_path / "in.mp4.job"
+    folder.mkdir()
+    (folder / "lock").touch()
+    fakes.clip(folder / "one.mp4", 1)
+    assert [item.source.name for item in find_items([folder], tmp_path / "out")] == ["one.mp4"]
+
+
+@pytest.mark.parametrize("more", [(), ("-y",), ("--watch",)], ids=str)
+@pytest.mark.parametrize("what", ["one", "two", "pattern", "link"])
+def test_files_do_not_go_into_their_own_folder(
+    what: str, more: tuple[str, ...], videos: Path, tmp_path: Path, cli: Cli
+) -> None:
+    fakes.clip(videos / "three.mp4", 1)
+    before = {path: path.read_bytes() for path in videos.glob("*.mp4")}
+    (tmp_path / "link").symlink_to(videos)
+    one, three = videos / "one.mp4", videos / "three.mp4"
+    sources = {"one": [one], "two": [three, one], "pattern": [videos / "*.mp4"], "link": [one]}[what]
+    done = cli("upscale", *sources, tmp_path / "link" if what == "link" else videos, *MODEL, *more)
+    assert (done.code, done.out) == (2, "")
+    (line,) = done.err.splitlines()
+    assert str(sources[0]) in line
+    assert line.endswith("give another folder")
+    assert {path: path.read_bytes() for path in videos.glob("*.mp4")} == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "empty"),
+    [
+        (("one.mp4", ""), "OUTPUT"),
+        (("one.mp4", "one.mp4", ""), "OUTPUT"),
+        (("one.mp4", "", "--watch"), "OUTPUT"),
+        (("-", ""), "OUTPUT"),
+        (("", "out.mp4"), "INPUT"),
+        (("", "out/"), "INPUT"),
+        (("one.mp4", "", "out/"), "INPUT"),
+        (("", "-"), "INPUT"),
+    ],
+)
+def test_an_empty_name_is_not_this_folder(
+    arguments: tuple[str, ...], empty: str, videos: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(videos)
+    done = cli("upscale", *arguments, *MODEL)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(f"gtasr-video: error: {empty} is empty, ")
+    assert len(done.err.splitlines()) == 1
+    assert sorted(path.name for path in videos.iterdir()) == ["2024", "notes.txt", "one.mp4"]
 
 
 @pytest.mark.parametrize("out", [".", "videos", "videos/."])
@@ -281,6 +395,25 @@ def test_a_hot_folder_waits_for_files_to_be_whole(tmp_path: Path) -> None:
             assert isinstance(item, Item)
             seen.append(item.source.name)
     assert seen == ["whole.mp4", "growing.mp4", "whole.mp4"]
+
+
+def test_what_cannot_be_read_in_a_hot_folder_is_told_once(tmp_path: Path) -> None:
+    link, seen = tmp_path / "x.mp4", []
+    link.symlink_to(tmp_path / "disk" / "x.mp4")
+
+    def script() -> Iterator[None]:
+        yield from (None for _ in range(10))
+        assert [bool(item.fault) for item in seen] == [True]
+        (tmp_path / "disk").mkdir()
+        (tmp_path / "disk" / "x.mp4").write_bytes(b"12")
+        link.unlink()
+        link.symlink_to(tmp_path / "disk" / "x.mp4")
+        yield from (None for _ in range(5))
+
+    stage = Stage(script())
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        seen.extend(_watched([link.parent], tmp_path / "out", stage.clock, stage.pause))
+    assert [bool(item.fault) for item in seen] == [True, False, False]
 
 
 class Inbox:

@@ -119,5 +119,7 @@ def _check_report(report: Path, others: tuple[str, ...]) -> None:
     """Refuse now what would be learned only after hours."""
     if not report.absolute().parent.is_dir():
         raise OutputError(f"there is no folder {report.parent} for the report; make it first")
+    if report.is_dir():
+        raise UsageError(f"the report {report} is a folder; give a file name")
     if report.absolute() in [Path(other).absolute() for other in others]:
         raise UsageError(f"the report {report} is also the input or the output; choose another name")

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import av
 from torch import Tensor
 
-from gtasr_video.frames import Frame, VideoSpec
+from gtasr_video.frames import Frame, PixelLayout, VideoSpec
 from gtasr_video.media import tags
 from gtasr_video.media.decoder import StreamFacts
 from gtasr_video.media.deinterlace import SOFT_TELECINE, TELECINE, Deinterlacer, Timed
 from gtasr_video.media.geometry import projections_left_out, stated_crop, stereo_mode
 from gtasr_video.media.hardware import device_planes, format_name, is_on_device
 from gtasr_video.media.hdr import has_no_base, hdr_of, layers_left_out
-from gtasr_video.media.planes import Converter, is_transparent, nearest_layout, to_planes
+from gtasr_video.media.planes import Converter, is_transparent, nearest_layout, to_planes, without_alpha
+
+# JPEG knows no alpha: FFmpeg gives one to pictures of four inks, which it has turned to RGB.
+_OPAQUE: Final = frozenset({"mjpeg"})
 
 
 class Conformer:
@@ -130,7 +133,7 @@ def _spec_of(
         width=picture.width,
         height=picture.height,
         time_base=facts.time_base,
-        layout=nearest_layout(format_name(picture), alpha=is_transparent(picture)),
+        layout=_layout_of(picture, facts.codec),
         color=tags.color_of(picture, facts.siting),
         frame_rate=facts.frame_rate,
         sample_aspect=facts.sample_aspect,
@@ -139,3 +142,9 @@ def _spec_of(
         interlaced=picture.interlaced_frame or facts.field_order > 1,
         hdr=hdr_of(sides),
     )
+
+
+def _layout_of(picture: av.VideoFrame, codec: str) -> PixelLayout:
+    transparent = codec not in _OPAQUE and is_transparent(picture)
+    layout = nearest_layout(format_name(picture), alpha=transparent)
+    return layout if transparent else without_alpha(layout)

@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
-from gtasr_video.errors import InputError, OutputError, UsageError
+from gtasr_video.errors import InputError, OutputError
 from gtasr_video.frames import Frame, VideoSpec
 from gtasr_video.media.blocks import ReaderBlock, WriterBlock
 from gtasr_video.media.left_out import NOTHING, LeftOut
@@ -227,14 +227,3 @@ class PictureWriter(WriterBlock):
             yield f"{self._form.name} is written with 8 of {self._wanted.layout.bits} bits; .png keeps more"
         if self._wanted.layout.alpha and not self.spec.layout.alpha:
             yield f"{self._form.name} cannot hold transparency; it was left out"
-
-
-def check_rate(text: str) -> Fraction:
-    """Return ``25`` or ``30000/1001`` as a number of pictures a second. Raises UsageError."""
-    try:
-        rate = Fraction(text)
-    except (ValueError, ZeroDivisionError) as error:
-        raise UsageError(f"rate '{text}' is not a number of frames a second, such as 25 or 30000/1001") from error
-    if not 0 < rate <= 1000:
-        raise UsageError(f"a rate of {text} frames a second is none; use one up to 1000")
-    return rate

@@ -86,6 +86,20 @@ def refuse_address(path: Path, verb: str) -> None:
         raise UsageError(f"cannot {verb} {found.group(1)}: addresses, only local files")
 
 
+def refuse_empty(name: str | os.PathLike[str], what: str) -> None:
+    """Raise UsageError if `name` is empty: as a path it would be the current folder, and nobody has named that."""
+    if not os.fspath(name):
+        raise UsageError(f"{what} is empty, as an unset variable of a shell is; give a name, or . for this folder")
+
+
+def same_file(path: Path, other: Path) -> bool:
+    """Return whether both names lead to one existing file."""
+    try:
+        return path.samefile(other)
+    except OSError:
+        return False
+
+
 def _playlist_kind(head: bytes) -> str | None:
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     for mark, name in _PLAYLISTS.items():

@@ -13,7 +13,7 @@ from typing import Final
 from gtasr_video.errors import OutputError, UsageError
 from gtasr_video.media.codecs import CONTAINERS
 from gtasr_video.media.durable import NO_SPACE, free_name, sync_folder
-from gtasr_video.media.source import refuse_address
+from gtasr_video.media.source import refuse_address, same_file
 
 log = logging.getLogger("gtasr_video")
 
@@ -163,14 +163,6 @@ class Target:
             with contextlib.suppress(OSError):
                 os.close(self._file)
             self._file = None
-
-
-def same_file(path: Path, other: Path) -> bool:
-    """Return whether both names lead to one existing file."""
-    try:
-        return path.samefile(other)
-    except OSError:
-        return False
 
 
 def _leads_to(path: Path, file: int) -> bool:

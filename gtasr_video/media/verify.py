@@ -135,7 +135,10 @@ def _compare_sound(audit: Audit, source: Path, output: Path) -> None:
 
 
 def _spans(path: Path) -> list[tuple[Fraction, Fraction]]:
-    """Return the seconds at which each sound track begins and ends, after the beginning of the picture."""
+    """Return the seconds at which each sound track begins and ends, after the beginning of the picture.
+
+    What an edit list hides is not heard, and does not count.
+    """
     with Reader(path) as reader:
         zero, picture = reader.first_time, reader.stream_index
     with open_input(path) as container:
@@ -143,7 +146,7 @@ def _spans(path: Path) -> list[tuple[Fraction, Fraction]]:
         spans: dict[int, list[Fraction]] = {track.index: [] for track in tracks}
         packets = packets_of(container, [container.streams[picture], *tracks]) if tracks else ()
         for packet in Followers(picture).moved(packets):
-            if packet.pts is not None:
+            if packet.pts is not None and not packet.is_discard:
                 begin = packet.pts * packet.time_base
                 end = begin + (packet.duration or 0) * packet.time_base
                 known = spans[packet.stream_index]

@@ -11,7 +11,8 @@ from gtasr_video.errors import UsageError
 from gtasr_video.media import Encoding, Reader, Writer
 from gtasr_video.media.codecs import ANIMATIONS, CONTAINERS
 from gtasr_video.media.left_out import NOTHING, LeftOut, all_but
-from gtasr_video.media.sequence import USUAL_RATE, PictureWriter, SequenceReader, check_rate, is_pattern
+from gtasr_video.media.numbers import check_rate
+from gtasr_video.media.sequence import USUAL_RATE, PictureWriter, SequenceReader, is_pattern
 from gtasr_video.media.stills import FORMS, NO_LABELS, Labels
 from gtasr_video.media.window import WHOLE, Window
 from gtasr_video.runtime.account import settled

@@ -102,6 +102,32 @@ def test_tracks_that_are_not_there(source: Path, tmp_path: Path) -> None:
     assert any("sound track 0 ends 0." in fault and "earlier" in fault for fault in faults)
 
 
+def trimmed(path: Path, seconds: int) -> Path:
+    """Hide the beginning of the MP4 `path` as phones do: each track's edit list begins later, nothing is cut."""
+    data, at = bytearray(path.read_bytes()), 0
+
+    def add(where: int, box: bytes, near: int, sign: int) -> None:
+        """Add the seconds, in the ticks of the next `box`, to the number that lies at `where`."""
+        clock = data.index(box, near) + 16
+        ticks = int.from_bytes(data[clock : clock + 4], "big")
+        number = int.from_bytes(data[where : where + 4], "big") + sign * seconds * ticks
+        data[where : where + 4] = number.to_bytes(4, "big")
+
+    while (at := data.find(b"elst", at + 1)) > 0:
+        add(at + 12, b"mvhd", 0, -1)
+        add(at + 16, b"mdhd", at, 1)
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".ts"])
+def test_sound_that_an_edit_list_hides_does_not_count(suffix: str, tmp_path: Path) -> None:
+    source = trimmed(make_clip(tmp_path / "in.mp4", frames=75, gop=75, sound=[Sound()]), 2)
+    out = tmp_path / f"out{suffix}"
+    assert gtasr_video.upscale(source, out, model="bicubic", scale=2).frames_out == 25
+    assert gtasr_video.verify(source, out).faults == []
+
+
 def test_the_command(source: Path, tmp_path: Path, cli: Cli) -> None:
     out = tmp_path / "out.mp4"
     assert cli("upscale", source, out, "--model", "bicubic", "--scale", "2").code == 0

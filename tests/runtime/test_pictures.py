@@ -134,6 +134,17 @@ def test_what_a_picture_cannot_hold_is_refused(tmp_path: Path) -> None:
         upscale(tmp_path / "in.png", tmp_path / "in.png", overwrite=True)
 
 
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".mp4"])
+def test_a_picture_of_four_inks_has_no_transparency(tmp_path: Path, suffix: str) -> None:
+    Image.new("CMYK", (32, 24), (0, 255, 200, 30)).save(tmp_path / "in.jpg", quality=95)
+    report = upscale(tmp_path / "in.jpg", tmp_path / f"out{suffix}")
+    assert not report.input["transparent"]
+    if suffix != ".mp4":
+        after, before = (Image.open(tmp_path / name) for name in (f"out{suffix}", "in.jpg"))
+        assert after.mode == "RGB"
+        assert np.abs(np.asarray(after, int)[10, 10] - np.asarray(before.convert("RGB"), int)[10, 10]).max() <= 3
+
+
 @pytest.mark.parametrize(
     ("target", "form"), [("out.gif", "gif"), ("out.webp", "webp"), ("out/%03d.png", "PNG"), ("out.jpg", "JPEG")]
 )

@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import Literal
 
 from gtasr_video.errors import UsageError
+from gtasr_video.media.numbers import check_rate
 from gtasr_video.media.planes import LAYOUTS
 
 
@@ -83,12 +84,9 @@ class StreamConfig:
     def frame_rate(self) -> Fraction:
         """`rate` as an exact number. Raises UsageError."""
         try:
-            rate = Fraction(self.rate or "")
-        except (ValueError, ZeroDivisionError):
-            rate = Fraction(0)
-        if not 0 < rate <= 1000:
-            raise UsageError(f"rawvideo needs --rate FPS such as 25 or 30000/1001{_instead(self.rate)}")
-        return rate
+            return check_rate(self.rate or "")
+        except UsageError as error:
+            raise UsageError(f"rawvideo needs --rate FPS such as 25 or 30000/1001{_instead(self.rate)}") from error
 
     @property
     def pixel_format(self) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gtasr_video.errors import OutputError, UsageError
-from gtasr_video.media.target import same_file
+from gtasr_video.media.source import same_file
 
 log = logging.getLogger("gtasr_video")
 

@@ -94,6 +94,11 @@ def folder_for(output: Path) -> Path:
     return output.with_name(f"{output.name}.job")
 
 
+def is_journal(folder: Path) -> bool:
+    """Return whether `folder` is the journal of a job, rather than a folder of somebody's that is called like one."""
+    return folder.suffix == ".job" and os.path.lexists(folder / "lock")
+
+
 def open_journal(
     output: Path,
     source: dict[str, Any],
