@@ -60,7 +60,7 @@ class Inflow:
     """Bytes that come in through `fd`, given out as soon as they are there, however few.
 
     first_s   after so many seconds without a first byte the flow ends; None waits for ever
-    idle_s    after so many seconds without a further byte it ends; None waits for ever
+    idle_s    after so many seconds without a further byte it ends; None waits for ever. It may be changed on the way
     most      bytes a second, over a few seconds, above which the flow ends; None for no limit
     waits     runs while nothing has come; heed: is given all that comes
     ended     why it ended: "end" of the stream, "silent", "stopped" by `stop`, "too fast"; "" while it goes on
@@ -77,7 +77,7 @@ class Inflow:
         waits: Stopwatch | None = None,
         heed: Callable[[bytes], object] | None = None,
     ) -> None:
-        self._first_s, self._idle_s, self._most = first_s, idle_s, most
+        self._first_s, self.idle_s, self._most = first_s, idle_s, most
         self._waits, self._heed = waits or Stopwatch(), heed
         self.total = 0
         self.ended: Ending = ""
@@ -89,7 +89,7 @@ class Inflow:
         """Wait for the first byte, or the end, and return whether the flow goes on."""
         if not self.ended:
             with self._waits.running():
-                ready = self._waiter.wait(select.POLLIN, self._idle_s if self.total else self._first_s)
+                ready = self._waiter.wait(select.POLLIN, self.idle_s if self.total else self._first_s)
             self.ended = "stopped" if self._stopped else "" if ready else "silent"
         return not self.ended
 

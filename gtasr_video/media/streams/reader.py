@@ -29,11 +29,18 @@ class Source(Protocol):
     name: str
     clock: StreamClock
     waits: Stopwatch
-    reconnects: int
+
+    @property
+    def reconnects(self) -> int:
+        """How often it was had again after it had broken off."""
 
     @property
     def lost(self) -> int:
         """Packets that the network lost on their way here, as far as can be told."""
+
+    @property
+    def can_wait(self) -> bool:
+        """Whether it can be made to wait for us, and nothing is lost by it; known once it has been opened."""
 
     def open(self) -> Connection:
         """Open the stream for the first time. Raises InputError."""
