@@ -20,6 +20,8 @@ _PIPE_BYTES: Final = 1 << 20
 _SET_PIPE_SIZE: Final = 1031  # F_SETPIPE_SZ
 _RATE_WINDOW_S: Final = 5.0
 _TICK_S: Final = 0.25
+# What someone who reads our output may leave untaken once the end has been asked for.
+HURRY_S: Final = 3.0
 
 Ending = Literal["", "end", "silent", "stopped", "too fast"]
 
@@ -171,7 +173,7 @@ class Outflow:
     def __init__(self, fd: int) -> None:
         self.closed = False
         self.total = 0
-        self._stopped = False
+        self._stopped = self._hurried = False
         self._writing = threading.Lock()
         self._fd = _apart(fd)
         self._waiter = _Waiter(self._fd)
@@ -179,26 +181,37 @@ class Outflow:
     def write(self, data: bytes, meanwhile: Callable[[], None] = lambda: None) -> int:
         """Write all of `data`, or raise BrokenPipeError once the other end is closed or `stop` was called.
 
+        Raises TimeoutError if `hurry` was called and nothing can be written for 3 s.
+
         `meanwhile` is called now and then while nothing can be written; what it raises ends the writing.
         """
         with self._writing:
             return self._write(memoryview(data), meanwhile)
 
     def _write(self, rest: memoryview, meanwhile: Callable[[], None]) -> int:
-        size = len(rest)
+        size, taken = len(rest), time.monotonic()
         while rest:
             if self._stopped or self.closed:
                 raise BrokenPipeError
             try:
                 rest = rest[os.write(self._fd, rest) :]
+                taken = time.monotonic()
             except BlockingIOError:
                 self._waiter.wait(select.POLLOUT, _TICK_S)
+                if not self._hurried:
+                    taken = time.monotonic()
+                elif time.monotonic() - taken > HURRY_S:
+                    raise TimeoutError(f"nobody took it for {HURRY_S:g} s after the end had been asked for") from None
                 meanwhile()
             except BrokenPipeError:
                 self.closed = True
                 raise
         self.total += size
         return size
+
+    def hurry(self) -> None:
+        """Make a write fail, from now on, that waits for more than 3 s; from any thread."""
+        self._hurried = True
 
     def stop(self) -> None:
         """Make a write that waits, and all later ones, fail at once; from any thread."""

@@ -94,6 +94,13 @@ class NetworkOutlet:
         told = "; ".join(f"{sender.name}: {sender.loss}" for sender in self._senders if sender.loss)
         return told and f"{told}; the list is not whole, mend that and start again with -y"
 
+    def hurry(self) -> None:
+        """Do nothing: each receiver is waited for only so long in any case."""
+
+    def stop(self) -> None:
+        """End the programs now."""
+        self.discard()
+
     def discard(self) -> None:
         """End the programs now."""
         for sender in self._senders:
