@@ -261,3 +261,14 @@ class Stoppable(Protocol):
 
     def stop(self) -> None:
         """Let the iteration end soon as if the source had ended; any thread may call it, again too."""
+
+
+@runtime_checkable
+class Interruptible(Protocol):
+    """What a sink has besides whose `write` or `finish` may wait for someone who takes what is written."""
+
+    def hurry(self) -> None:
+        """Let it fail from now on where nothing is taken for a few seconds; any thread may call it, again too."""
+
+    def stop(self) -> None:
+        """Let it fail at once where it waits, and from now on; any thread may call it, again too."""

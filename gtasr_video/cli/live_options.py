@@ -18,7 +18,7 @@ C = TypeVar("C", bound=Callable[..., Any])
 # Named like the fields of LiveConfig, where their defaults are.
 _LATENCY = (
     "What a frame of a stream may take, such as 500ms: cheaper networks and fewer frames keep it; none never drops.  "
-    "[default: 1s for addresses, none for pipes]"
+    "[default: 1s for addresses, none for pipes and for films over http]"
 )
 _LATE = "What becomes of a frame that cannot be enhanced in time.  [default: bicubic]"
 _METRICS = "Serve figures for Prometheus, such as :9100; on this machine alone unless a host is given."

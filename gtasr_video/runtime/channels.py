@@ -191,7 +191,7 @@ class Scope:
         self._begun: set[str] = set()
         self._running: set[str] = set()  # begun or about to, and not ended
         self._error: BaseException | None = None
-        self._stopped = False
+        self._stopped = self._left = False
 
     def own(self, channel: C) -> C:
         """Stop `channel` when this scope stops; returns it."""
@@ -240,7 +240,7 @@ class Scope:
 
         For a ``finally`` around the block: a Ctrl-C can strike at the very entrance of `__exit__`, and end it there.
         """
-        if self._running:
+        if self._running and not self._left:
             self.stop()
             self._join()
 
@@ -269,6 +269,7 @@ class Scope:
         if error is not None:
             self.stop(None if isinstance(error, Stopped) else error)
         interrupt = self._join()
+        self._left = True
         if isinstance(error, KeyboardInterrupt):
             interrupt = error
         first = interrupt or self._error

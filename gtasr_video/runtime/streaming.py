@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -91,17 +91,17 @@ def upscale_stream(
     """Upscale the stream `source` into `output`; either may be ``-``, standard input or output.
 
     window  how many seconds or frames are wanted; where a stream starts cannot be chosen
-    live    how long a frame may take; of itself, a pipe or a file waits for us, and an address does not
+    live    how long a frame may take; of itself, a pipe, a file or a film behind http(s) waits for us, and a live
+            stream does not
     asked   what of `encoding` is no default or configuration, and must not be passed over: crf, preset
     video_stream   index of the picture's stream in a pipe or a file; None takes the first that is no still
 
-    A file that goes to an address is read at playback speed, and so is a playlist. Who reads the output may leave at
-    any time: that ends the run well. Raises UsageError, InputError or OutputError.
+    A file that goes to an address, or has to keep a budget, is read at playback speed, and so is a playlist. Who reads
+    the output may leave at any time: that ends the run well. Raises UsageError, InputError or OutputError.
     """
     if window.start is not None:
         raise UsageError("a stream is read from where it is; leave --start out, or give a file")
-    budget_s = live.budget_s(waits=not is_address(source))
-    upscalers = [upscaler] if budget_s is None else with_cheaper(upscaler)
+    live.budget_s(waits=False)  # refuses what is none, before anything is opened
     receivers = open_receivers((output, *config.also), config, source, overwrite) if is_sent(output) else []
     monitor = LiveMonitor(window.frames, window.duration)
     with (
@@ -115,9 +115,10 @@ def upscale_stream(
     ):
         if reader.needs_layer and not drop_unsupported:
             raise UsageError(no_base(reader.source.name))
-        can_wait = budget_s is None and not is_address(source)
+        budget_s = live.budget_s(waits=reader.source.can_wait)
         if receivers:
             patience = config.give_up if config.on_end == "stop" else None
+            can_wait = budget_s is None and reader.source.can_wait
             outlet: Outlet = NetworkOutlet(receivers, patience_s=patience, can_wait=can_wait)
         else:
             outlet = open_outlet(output, config, reader.container, overwrite=overwrite)
@@ -142,15 +143,16 @@ def upscale_stream(
             with showing(monitor, progress, rich=LivePanel):
                 report = run(
                     reader,
-                    upscalers,
+                    [upscaler] if budget_s is None else with_cheaper(upscaler),
                     writer,
                     budget_s=budget_s,
                     late=live.late,
-                    paced=_comes_in_bursts(source, (output, *config.also)),
+                    paced=_comes_in_bursts(source, reader, budget_s, (output, *config.also)),
                     monitor=monitor,
                 )
         missed = [*outlet.warnings()]
-        for warning in (*reader.warnings(), *(() if writer.closed else writer.warnings()), *missed):
+        lost = _mostly_lost(reader, report)
+        for warning in (*reader.warnings(), *lost, *(() if writer.closed else writer.warnings()), *missed):
             log.warning("%s", warning)
         if report.input.get("ended") == "lost":
             log.warning("what came before is whole in %s", report.output["path"])
@@ -183,10 +185,20 @@ def _wish(config: StreamConfig, outlet: Outlet) -> SoundWish:
     )
 
 
-def _comes_in_bursts(source: str, outputs: Sequence[str]) -> bool:
-    """Return whether frames would come faster than `outputs` want them: all of a file, a segment of a playlist."""
-    playlist = source.partition("?")[0].lower().endswith((".m3u8", ".mpd"))
-    return playlist if is_stream(source) else any(map(is_address, outputs))
+def _comes_in_bursts(source: str, reader: StreamReader, budget_s: float | None, outputs: Sequence[str]) -> bool:
+    """Return whether frames would come faster than they are wanted: all of a file, a segment of a playlist."""
+    if source != STANDARD and reader.source.can_wait:
+        return budget_s is not None or any(map(is_address, outputs))
+    return is_address(source) and source.partition("?")[0].lower().endswith((".m3u8", ".mpd"))
+
+
+def _mostly_lost(reader: StreamReader, report: Report) -> Iterator[str]:
+    """Yield one line if more frames were left out than were shown."""
+    if report.frames_dropped > report.frames_out:
+        yield (
+            f"{reader.source.name}: {report.frames_dropped} of {report.frames_in} frames were left out, since they came"
+            " faster than they could be made; --latency none leaves out none, a cheaper --model fewer"
+        )
 
 
 def open_source(name: str, config: StreamConfig, video_stream: int | None = None) -> Source:

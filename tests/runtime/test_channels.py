@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import signal
 import threading
+import time
 import weakref
 
 import pytest
@@ -293,3 +294,17 @@ def test_ctrl_c_at_any_moment_neither_hangs_nor_leaves_a_thread() -> None:
             finally:
                 scope.close()
         assert not [t for t in threading.enumerate() if t.name == "produce" and t.is_alive()]
+
+
+def test_who_is_stuck_is_waited_for_once() -> None:
+    release = threading.Event()
+    scope = Scope(grace_s=0.5)
+    began = time.monotonic()
+    try:
+        with pytest.raises(ValueError, match="broken"), scope:
+            scope.start("stuck", release.wait)
+            raise ValueError("broken")
+    finally:
+        scope.close()
+    assert 0.5 <= time.monotonic() - began < 0.95
+    release.set()

@@ -21,6 +21,7 @@ from gtasr_video.runtime.live.config import LiveConfig
 from tests import fakes
 from tests.clips import frame_number, make_clip
 from tests.fakes import Nearest
+from tests.media.streams.web_film import WebFilm, served
 from tests.runtime.test_pictures import two_pictures
 
 
@@ -137,3 +138,28 @@ def test_what_is_taken_is_told_before_a_publisher_is_waited_for(tmp_path: Path) 
     (tmp_path / "out.m3u8").touch()
     with pytest.raises(OutputError, match=r"out.m3u8 exists; use -y"):
         upscale(source, tmp_path / "out.m3u8")
+
+
+def test_a_film_over_http_waits_and_loses_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source = fakes.clip(tmp_path / "in.mkv", 150)
+    with served(WebFilm(source.read_bytes())) as film:
+        report = upscale(film.url, tmp_path / "out.mkv")
+        assert (report.frames_in, report.frames_out, report.live["budget_ms"]) == (150, 150, None)
+        # With a limit it comes at playback speed: at its own it would be lost for the most part.
+        config = gtasr_video.UpscaleConfig(live=LiveConfig(latency="1s"))
+        report = upscale(film.url, tmp_path / "live.mkv", config=config, duration=1)
+        assert report.seconds > 0.8
+        assert report.frames_dropped == 0
+    assert "left out" not in caplog.text
+
+
+def test_where_most_of_a_stream_is_left_out_the_way_out_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = fakes.clip(tmp_path / "in.mkv", 150)
+    with served(WebFilm(source.read_bytes(), sized=False)) as film:
+        config = gtasr_video.UpscaleConfig(live=LiveConfig(latency="1ms"))
+        report = upscale(film.url, tmp_path / "out.mkv", config=config, frames=140)
+    assert report.frames_dropped > 70
+    assert f"{report.frames_dropped} of 140 frames were left out" in caplog.text
+    assert "--latency none leaves out none, a cheaper --model fewer" in caplog.text

@@ -102,6 +102,11 @@ class Address:
         return self.is_playlist or self.name.startswith("rtsp")
 
     @property
+    def is_web_file(self) -> bool:
+        """Whether it leads to what an HTTP server gives byte by byte: a film, which has a length, or a live stream."""
+        return self.name in ("http", "https") and not self.is_playlist
+
+    @property
     def listening(self) -> bool:
         """Whether the address itself says that we wait for one who connects, as FFmpeg reads it."""
         pairs = [part.partition("=") for part in self._parts.query.split("&")]

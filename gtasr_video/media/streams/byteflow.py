@@ -22,6 +22,8 @@ _RATE_WINDOW_S: Final = 5.0
 _TICK_S: Final = 0.25
 # poll counts milliseconds in an int; what is longer is as good as for ever.
 _LONGEST_S: Final = 2e6
+# What someone who reads our output may leave untaken once the end has been asked for.
+HURRY_S: Final = 3.0
 
 Ending = Literal["", "end", "silent", "stopped", "too fast"]
 
@@ -64,7 +66,7 @@ class Inflow:
     """Bytes that come in through `fd`, given out as soon as they are there, however few.
 
     first_s   after so many seconds without a first byte the flow ends; None waits for ever
-    idle_s    after so many seconds without a further byte it ends; None waits for ever
+    idle_s    after so many seconds without a further byte it ends; None waits for ever. It may be changed on the way
     most      bytes a second, over a few seconds, above which the flow ends; None for no limit
     waits     runs while nothing has come; heed: is given all that comes
     ended     why it ended: "end" of the stream, "silent", "stopped" by `stop`, "too fast"; "" while it goes on
@@ -81,7 +83,7 @@ class Inflow:
         waits: Stopwatch | None = None,
         heed: Callable[[bytes], object] | None = None,
     ) -> None:
-        self._first_s, self._idle_s, self._most = first_s, idle_s, most
+        self._first_s, self.idle_s, self._most = first_s, idle_s, most
         self._waits, self._heed = waits or Stopwatch(), heed
         self.total = 0
         self.ended: Ending = ""
@@ -93,7 +95,7 @@ class Inflow:
         """Wait for the first byte, or the end, and return whether the flow goes on."""
         if not self.ended:
             with self._waits.running():
-                ready = self._waiter.wait(select.POLLIN, self._idle_s if self.total else self._first_s)
+                ready = self._waiter.wait(select.POLLIN, self.idle_s if self.total else self._first_s)
             self.ended = "stopped" if self._stopped else "" if ready else "silent"
         return not self.ended
 
@@ -175,7 +177,7 @@ class Outflow:
     def __init__(self, fd: int) -> None:
         self.closed = False
         self.total = 0
-        self._stopped = False
+        self._stopped = self._hurried = False
         self._writing = threading.Lock()
         self._fd = _apart(fd)
         self._waiter = _Waiter(self._fd)
@@ -183,26 +185,37 @@ class Outflow:
     def write(self, data: bytes, meanwhile: Callable[[], None] = lambda: None) -> int:
         """Write all of `data`, or raise BrokenPipeError once the other end is closed or `stop` was called.
 
+        Raises TimeoutError if `hurry` was called and nothing can be written for 3 s.
+
         `meanwhile` is called now and then while nothing can be written; what it raises ends the writing.
         """
         with self._writing:
             return self._write(memoryview(data), meanwhile)
 
     def _write(self, rest: memoryview, meanwhile: Callable[[], None]) -> int:
-        size = len(rest)
+        size, taken = len(rest), time.monotonic()
         while rest:
             if self._stopped or self.closed:
                 raise BrokenPipeError
             try:
                 rest = rest[os.write(self._fd, rest) :]
+                taken = time.monotonic()
             except BlockingIOError:
                 self._waiter.wait(select.POLLOUT, _TICK_S)
+                if not self._hurried:
+                    taken = time.monotonic()
+                elif time.monotonic() - taken > HURRY_S:
+                    raise TimeoutError(f"nobody took it for {HURRY_S:g} s after the end had been asked for") from None
                 meanwhile()
             except BrokenPipeError:
                 self.closed = True
                 raise
         self.total += size
         return size
+
+    def hurry(self) -> None:
+        """Make a write fail, from now on, that waits for more than 3 s; from any thread."""
+        self._hurried = True
 
     def stop(self) -> None:
         """Make a write that waits, and all later ones, fail at once; from any thread."""

@@ -14,7 +14,7 @@ import subprocess
 from collections import deque
 from collections.abc import Callable
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from gtasr_video.errors import MediaError
 from gtasr_video.masking import mask
@@ -26,6 +26,7 @@ UNTRUSTED: Final = "its certificate is not trusted; name who signed it with --se
 _UNTRUSTED_MARK: Final = "certificate verify failed"
 _WORDS_KEPT: Final = 20
 _GRACE_S: Final = 2.0
+_CHATTER: Final = re.compile(r"\[(?:info|verbose|debug|trace)\]")
 # Why a program ends it says as an error; a warning ends nothing.
 _ERROR: Final = re.compile(r"\[(?:error|fatal|panic)\] (.*)")
 # Lines that say nothing but that another line has been written.
@@ -64,6 +65,7 @@ class Child:
     progress_fd   where one that reads says how far it has come
     ca_file   certificates to trust besides the system's
     on_line   is given each line that it says, without secrets; lines are taken in by `heard`, and at its end
+    level     how much it says to `on_line`, as FFmpeg names it; `heard` returns no more than warnings in any case
     """
 
     def __init__(
@@ -74,11 +76,12 @@ class Child:
         reads: bool,
         ca_file: str | None = None,
         on_line: Callable[[str], object] | None = None,
+        level: Literal["warning", "trace"] = "warning",
     ) -> None:
         import ffmpeg
 
         # Without "repeat" equal lines would be told as one and their number.
-        options = ("-hide_banner", "-nostats", "-loglevel", "repeat+level+warning", "-nostdin")
+        options = ("-hide_banner", "-nostats", "-loglevel", f"repeat+level+{level}", "-nostdin")
         command = ffmpeg.compile(graph.global_args(*options), cmd=program(), overwrite_output=True)
         self._hide = address.hide if address is not None else mask
         self._hidden = False
@@ -131,7 +134,8 @@ class Child:
 
     def _take(self, told: bytes) -> None:
         line = self._hide(told.decode("utf-8", "replace").strip())
-        self._words.append(line)
+        if not _CHATTER.search(line):
+            self._words.append(line)
         if self._on_line is not None:
             self._on_line(line)
 

@@ -34,6 +34,11 @@ class StreamClock:
         self._shifts.clear()
         self._last.clear()
 
+    def forget(self) -> None:
+        """Begin as if nothing had come yet."""
+        self.join()
+        self.jumps, self.end, self._latest = 0, None, Fraction(0)
+
     def shift(self, track: int, time: Fraction, length: Fraction) -> Fraction:
         """Return the seconds to add to a packet of `track` that was stamped `time` and lasts `length`."""
         if self._joining:

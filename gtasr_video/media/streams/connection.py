@@ -120,9 +120,11 @@ class Connection:
 
         Ends where the stream ends, is interrupted or falls silent: ``inflow.ended`` says which.
         """
-        tracks = {stream.index: number for number, stream in enumerate(self.sounds[: len(sound.tracks)])}
+        # One that was had again may have more sound than the output began with.
+        wanted = self.sounds[: len(sound.tracks)]
+        tracks = {stream.index: number for number, stream in enumerate(wanted)}
         waiting: int | None = 0
-        for packet in self._packets():
+        for packet in self._packets(wanted):
             self.corrupt += packet.is_corrupt
             time = self._move(packet, clock)
             if packet.stream_index in tracks:
@@ -134,10 +136,10 @@ class Connection:
                 waiting += 1
         yield from self._decode(None)
 
-    def _packets(self) -> Iterator[Packet]:
-        """Yield packets of the picture and of sound; what breaks off has ended."""
+    def _packets(self, sounds: tuple[AudioStream, ...]) -> Iterator[Packet]:
+        """Yield packets of the picture and of `sounds`; what breaks off has ended."""
         with contextlib.suppress(av.FFmpegError):
-            yield from packets_of(self._container, [self.video, *self.sounds])
+            yield from packets_of(self._container, [self.video, *sounds])
 
     def _move(self, packet: Packet, clock: StreamClock) -> Fraction:
         """Move the times of `packet` onto `clock`; returns the decoding time in seconds.
@@ -177,11 +179,15 @@ class Connection:
             )
         return "it ended before its first picture"
 
-    def close(self) -> None:
-        """Close the stream; frames and packets already given out stay valid."""
+    def leave(self) -> None:
+        """Let go of the way here; `sounds`, from which the form of an output is taken, stay valid until `close`."""
         self.closed = True
-        self._container.close()
         self.inflow.close()
+
+    def close(self) -> None:
+        """Close the stream; frames and packets already given out stay valid, `sounds` do not."""
+        self._container.close()
+        self.leave()
 
 
 def _usual_ticks(sound: AudioStream) -> int:

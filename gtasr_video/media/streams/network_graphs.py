@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final
 
 from gtasr_video.media.streams.address import Address
@@ -9,6 +10,8 @@ from gtasr_video.media.streams.config import StreamConfig
 
 # FFmpeg means to wait for ever, and this version mistakes its own default for an error.
 _LONG_S: Final = 10**6
+# What FFmpeg takes as the longest pause between two tries.
+_LONGEST_PAUSE_S: Final = 4294
 
 
 def source_graph(address: Address, config: StreamConfig, *, listen: bool) -> Any:
@@ -23,6 +26,8 @@ def source_graph(address: Address, config: StreamConfig, *, listen: bool) -> Any
     if address.name == "udp":
         url = address.on_this_machine()
     options = {"protocol_whitelist": address.scheme.protocols, **options, **checked(address)}
+    if address.is_web_file:
+        options |= _going_on(config)
     if not address.is_remuxed:
         stream = ffmpeg.input(url, f="data", **options)["0"]
         return ffmpeg.output(stream, "pipe:1", c="copy", f="data", flush_packets=1)
@@ -41,6 +46,15 @@ def checked(address: Address) -> dict[str, Any]:
     They do not reach segments of a playlist, nor https that http sends us on to; the program's default is the same.
     """
     return {"tls_verify": 1} if address.name in ("rtmps", "rtsps", "https") else {}
+
+
+def _going_on(config: StreamConfig) -> dict[str, Any]:
+    """Return the options that have a film that breaks off gone on with from the byte reached, where its server can."""
+    return {
+        "reconnect": 1,
+        "reconnect_delay_max": min(math.ceil(config.give_up), _LONGEST_PAUSE_S),
+        "timeout": round(1e6 * max(config.open_timeout, config.read_timeout)),
+    }
 
 
 def _listening(address: Address) -> tuple[str, dict[str, Any]]:

@@ -114,6 +114,13 @@ class NetworkOutlet:
                 what = "lost before the stream ended" if sender.was_connected else "never reached"
                 yield f"{sender.name}: {what} ({sender.reason or 'no answer'})"
 
+    def hurry(self) -> None:
+        """Do nothing: each receiver is waited for only so long in any case."""
+
+    def stop(self) -> None:
+        """End the programs now."""
+        self.discard()
+
     def discard(self) -> None:
         """End the programs now."""
         for sender in self._senders:

@@ -17,6 +17,7 @@ from gtasr_video.media.streams.child import UNTRUSTED, Child
 from gtasr_video.media.streams.clock import StreamClock
 from gtasr_video.media.streams.config import StreamConfig
 from gtasr_video.media.streams.connection import Connection
+from gtasr_video.media.streams.film import Film
 from gtasr_video.media.streams.losses import RtpLosses, TsLosses
 from gtasr_video.media.streams.network_graphs import source_graph
 from gtasr_video.media.streams.stopwatch import Stopwatch
@@ -53,14 +54,16 @@ class _NothingCameError(InputError):
 class NetworkSource:
     """The stream at `address`, or, where we listen, of the one who publishes to it.
 
-    reconnects    how often the stream was had again
+    reconnects    how often the stream was had again, or a film gone on with
     refused       publishers turned away for a wrong key, or for sending too much
     lost          packets that did not arrive: of MPEG-TS over UDP or SRT, of RTP over UDP
     away_s        seconds without a connection, after the first
     ended         why there is no more: "end", "stopped", or "lost" if it could not be had again in time
 
     With ``on_end="stop"`` a stream has ended where it ends properly, or where its server is there and has had no more
-    of it for as long as a connection may take to open; with "wait" it never has.
+    of it for as long as a connection may take to open; with "wait" it never has. A film behind http(s), whose server
+    gives a length, is a file: it is gone on with from the byte reached where its server can do that, and else lost,
+    and it ends once.
 
     Raises UsageError if nobody can be waited for at such an address.
     """
@@ -73,7 +76,7 @@ class NetworkSource:
         self.name = str(address)
         self.clock = StreamClock(anew=True, ahead=_LEAP)
         self.waits = Stopwatch()
-        self.reconnects = self.refused = 0
+        self._again = self.refused = 0
         self.away_s = 0.0
         self.ended = ""
         self.reason = ""
@@ -82,6 +85,7 @@ class NetworkSource:
         self._inflow: Inflow | None = None
         self._bytes = 0
         self._ts, self._rtp = TsLosses(), RtpLosses()
+        self._film = Film()
 
     def open(self) -> Connection:
         """Connect, or wait for a publisher. Raises InputError if there is no stream."""
@@ -108,7 +112,17 @@ class NetworkSource:
     def _attempt(self, first_s: float | None) -> Connection:
         """Connect once. Raises _NothingCameError."""
         graph = source_graph(self.address, self._config, listen=self.listening)
-        child = Child(graph, self.address, reads=False, ca_file=self._config.ca_file, on_line=self._rtp.feed)
+        web = self.address.is_web_file
+        self._film = Film(self._say_that_it_goes_on)
+        child = Child(
+            graph,
+            self.address,
+            reads=False,
+            ca_file=self._config.ca_file,
+            on_line=self._film.feed if web else self._rtp.feed,
+            # What a server says of its file is told at this level alone.
+            level="trace" if web else "warning",
+        )
         inflow = Inflow(
             child.fd,
             first_s=first_s,
@@ -117,6 +131,7 @@ class NetworkSource:
             waits=self.waits,
             heed=self._losses_in(child),
         )
+        self._bytes += self._inflow.total if self._inflow is not None else 0
         self._child, self._inflow = child, inflow
         if self._stopped.is_set():
             inflow.stop()
@@ -127,24 +142,42 @@ class NetworkSource:
             child.end()
             raise
 
+    def _say_that_it_goes_on(self, byte: int) -> None:
+        log.warning("%s: the connection broke off at byte %d; going on from there", self.name, byte)
+
     def _losses_in(self, child: Child) -> Callable[[bytes], object] | None:
         """Return what finds the losses of a new connection in what comes; None where none can be."""
         if self.address.name in ("udp", "srt"):
             self._ts.restart()
             return self._ts.feed
         # What the program says has to be taken in now and then, or there is no room for more.
-        return (lambda _: child.heard()) if self.address.name.startswith("rtsp") else None
+        talks = self.address.name.startswith("rtsp") or self.address.is_web_file
+        return (lambda _: child.heard()) if talks else None
+
+    @property
+    def reconnects(self) -> int:
+        """How often the stream was had again."""
+        return self._again + self._film.resumed
 
     @property
     def lost(self) -> int:
         """Packets that did not arrive, so far."""
         return self._ts.lost + self._rtp.lost
 
+    @property
+    def can_wait(self) -> bool:
+        """Whether there is a film behind the address; a live stream goes on without us."""
+        return self._film.length is not None
+
     def _connected(self, child: Child, inflow: Inflow) -> Connection:
         if not inflow.begins():
             raise _NothingCameError(child.reason() or f"nothing came ({inflow.ended})", there=child.code is None)
         child.hide()
-        if any(mark in line for line in child.heard() for mark in _WRONG_KEY):
+        told = child.heard()
+        if self.can_wait:
+            # The program goes on with a film by itself.
+            inflow.idle_s = self._config.give_up
+        if any(mark in line for line in told for mark in _WRONG_KEY):
             self.refused += 1
             raise _NothingCameError("a publisher with a wrong key was turned away", there=True, ends=False)
         try:
@@ -154,9 +187,9 @@ class NetworkSource:
         except InputError as error:
             child.wait(1)
             self.refused += self.listening and (inflow.ended == "too fast" or "larger than allowed" in str(error))
-            told = child.reason() if inflow.total == 0 else str(error).removeprefix(f"{self.name}: ")
-            there = not any(mark in told for mark in _UNREACHED)
-            raise _NothingCameError(told or "nothing came", there=there, ends=not self.listening) from error
+            reason = child.reason() if inflow.total == 0 else str(error).removeprefix(f"{self.name}: ")
+            there = not any(mark in reason for mark in _UNREACHED)
+            raise _NothingCameError(reason or "nothing came", there=there, ends=not self.listening) from error
 
     def again(self) -> Connection | None:
         """Connect once more after the stream broke off; None if that was its end."""
@@ -164,12 +197,15 @@ class NetworkSource:
         if self._stopped.is_set() or (clean and self._config.on_end == "stop" and not self.listening):
             self.ended = "stopped" if self._stopped.is_set() else "end"
             return None
+        if self.can_wait:
+            self._end_film(whole=clean)
+            return None
         log.warning("%s: the stream broke off (%s); trying again", self.name, self.reason or "no reason given")
         began = time.monotonic()
         connection = self._retry(began)
         self.away_s += time.monotonic() - began
         if connection is not None:
-            self.reconnects += 1
+            self._again += 1
             log.warning("%s: the stream is back after %.1f s", self.name, time.monotonic() - began)
         return connection
 
@@ -177,7 +213,6 @@ class NetworkSource:
         """End the program of a connection that is over, and return whether it came to a proper end."""
         child, inflow = self._child, self._inflow
         assert child is not None and inflow is not None
-        self._bytes += inflow.total
         code = child.wait(1) if inflow.ended == "end" else None
         self.reason = child.reason() if inflow.ended == "end" else inflow.ended
         child.end()
@@ -185,6 +220,15 @@ class NetworkSource:
             self.refused += 1
             self.reason = f"more than {self._config.max_bitrate / 1e6:g} Mbit/s"
         return inflow.ended == "end" and code == 0 and not self.reason
+
+    def _end_film(self, *, whole: bool) -> None:
+        """Say whether all of it came; formats that know their end leave what follows it unread."""
+        inflow, length = self._inflow, self._film.length
+        assert inflow is not None and length is not None
+        if whole or inflow.total >= length or not inflow.ended:
+            self.ended, self.reason = "end", ""
+        else:
+            self.ended, self.reason = "lost", f"it broke off at byte {inflow.total} of {length}"
 
     def _retry(self, since: float) -> Connection | None:
         """Try until the stream is back, has ended, or has been away for too long."""

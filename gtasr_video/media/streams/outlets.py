@@ -60,6 +60,12 @@ class Outlet(Protocol):
     def sent(self, seconds: float, *, key: bool, pictures: int) -> None:
         """Hear that a packet has been written, due at `seconds`; `key`: a picture at which one can begin."""
 
+    def hurry(self) -> None:
+        """Wait no longer than a few seconds, from now on, for someone to take what is written; from any thread."""
+
+    def stop(self) -> None:
+        """Let a write that waits, and all later ones, fail at once; from any thread, any number of times."""
+
     def commit(self) -> None:
         """Make the output final. Raises OutputError."""
 
@@ -86,6 +92,12 @@ class _Plain:
     needs_sound = False
 
     def sent(self, seconds: float, *, key: bool, pictures: int) -> None:
+        """Do nothing."""
+
+    def hurry(self) -> None:
+        """Do nothing."""
+
+    def stop(self) -> None:
         """Do nothing."""
 
     def vitals(self) -> Vitals:
@@ -126,6 +138,14 @@ class PipeOutlet(_Plain):
     def closed(self) -> bool:
         """True once the reader at the other end has gone."""
         return self._flow.closed
+
+    def hurry(self) -> None:
+        """Give up on a reader who takes nothing for 3 s."""
+        self._flow.hurry()
+
+    def stop(self) -> None:
+        """Give up on the reader."""
+        self._flow.stop()
 
     def commit(self) -> None:
         """Let go of the descriptor."""

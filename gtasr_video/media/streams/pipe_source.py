@@ -32,6 +32,7 @@ class PipeSource:
     """
 
     reconnects = lost = 0
+    can_wait = True
 
     def __init__(self, config: StreamConfig, fd: int | None = None, *, video_stream: int | None = None) -> None:
         if fd is None and sys.stdin.name == os.devnull:  # what the command line has for one that is closed
@@ -74,6 +75,7 @@ class FileSource:
     """
 
     reconnects = lost = 0
+    can_wait = True
 
     def __init__(self, path: Path, *, video_stream: int | None = None) -> None:
         check_file(path)

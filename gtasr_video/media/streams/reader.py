@@ -29,11 +29,18 @@ class Source(Protocol):
     name: str
     clock: StreamClock
     waits: Stopwatch
-    reconnects: int
+
+    @property
+    def reconnects(self) -> int:
+        """How often it was had again after it had broken off."""
 
     @property
     def lost(self) -> int:
         """Packets that the network lost on their way here, as far as can be told."""
+
+    @property
+    def can_wait(self) -> bool:
+        """Whether it can be made to wait for us, and nothing is lost by it; known once it has been opened."""
 
     def open(self) -> Connection:
         """Open the stream for the first time. Raises InputError."""
@@ -75,10 +82,10 @@ class StreamReader(ReaderBlock):
     ) -> None:
         self.source = source
         self._length, self._frames = duration, frames
-        self._earlier_damage = 0
+        self._earlier_damage = self._homeless = 0
         self._fields = Deinterlacer(deinterlace, Fields)
-        self._connection = source.open()
-        self.sound = SoundQueue(self._connection.sounds)
+        # The connection that brought the first picture: it says what the stream is, and its sound tracks stay valid.
+        self._opening = self._connection = source.open()
         try:
             self._prepare()
         except BaseException:
@@ -86,13 +93,12 @@ class StreamReader(ReaderBlock):
             raise
 
     def _prepare(self) -> None:
-        facts = self._connection.facts
+        pictures = self._begun()
+        facts = self._opening.facts
         self._timeline = Timeline(facts.time_base, facts.frame_rate)
         self._usual = round(1 / (facts.frame_rate * facts.time_base)) if facts.frame_rate else 0
-        placed = self._placed()
-        head = next(placed, None)
-        if head is None:
-            raise InputError(f"{self.source.name}: {self._connection.why_empty()}")
+        placed = self._placed(pictures)
+        head = next(placed)
         facts = _counting_pictures(facts, head)
         self._pictures = self._fields.pictures(chain([head], placed), facts)
         first = next(self._pictures)
@@ -105,20 +111,46 @@ class StreamReader(ReaderBlock):
         """What all frames share."""
         return self._conformer.spec
 
-    def _placed(self) -> Iterator[Timed]:
-        """Yield pictures on one time line, from one connection after the other."""
-        connection: Connection | None = self._connection
-        while connection is not None:
-            self._connection = connection
+    def _begun(self) -> Iterator[av.VideoFrame]:
+        """Return the pictures of the first connection that brings any; what came of those before it is forgotten."""
+        while True:
+            connection = self._opening = self._connection
+            self.sound = SoundQueue(connection.sounds)
+            pictures = connection.pictures(self.source.clock, self.sound)
+            first = next(pictures, None)
+            if first is not None:
+                return chain([first], pictures)
+            connection.close()
+            self.source.clock.forget()
+            if not self._connected_again():
+                raise InputError(f"{self.source.name}: {connection.why_empty()}")
+
+    def _placed(self, pictures: Iterator[av.VideoFrame]) -> Iterator[Timed]:
+        """Yield `pictures`, and those of one connection after the other, on one time line."""
+        while True:
             fresh = True
-            for picture in connection.pictures(self.source.clock, self.sound):
+            for picture in pictures:
                 pts, cut = self._timeline.place(*self._ticks(picture))
                 yield Timed(picture, pts, cut or fresh, self._duration(picture))
                 fresh = False
-            self._earlier_damage += connection.corrupt
-            connection.close()
+            self._earlier_damage += self._connection.corrupt
+            if self._connection is self._opening:
+                self._connection.leave()
+            else:
+                self._connection.close()
             self.source.clock.join()
-            connection = self.source.again()
+            if not self._connected_again():
+                return
+            self._homeless = max(self._homeless, len(self._connection.sounds) - len(self.sound.tracks))
+            pictures = self._connection.pictures(self.source.clock, self.sound)
+
+    def _connected_again(self) -> bool:
+        """Connect once more, and return whether there is more."""
+        connection = self.source.again()
+        if connection is None:
+            return False
+        self._connection = connection
+        return True
 
     def _ticks(self, picture: av.VideoFrame) -> tuple[int | None, int | None]:
         """Return pts and dts of `picture` in ticks of the first connection."""
@@ -153,7 +185,7 @@ class StreamReader(ReaderBlock):
     @property
     def others(self) -> tuple[dict[str, Any], ...]:
         """What the stream holds besides picture and sound, and is not read: index, type, codec, language of each."""
-        return self._connection.others
+        return self._opening.others
 
     @property
     def needs_layer(self) -> bool:
@@ -163,7 +195,7 @@ class StreamReader(ReaderBlock):
     @property
     def container(self) -> str:
         """FFmpeg's name of the format the stream comes in."""
-        return self._connection.facts.container
+        return self._opening.facts.container
 
     @property
     def corrupt_packets(self) -> int:
@@ -209,6 +241,12 @@ class StreamReader(ReaderBlock):
             yield f"{name}: its clock jumped {self.source.clock.jumps} times; times were joined"
         if self.source.lost:
             yield f"{name}: {self.source.lost} packets were lost on the way here"
+        if self._homeless:
+            tracks = len(self.sound.tracks)
+            yield (
+                f"{name}: it came back with {tracks + self._homeless} sound tracks instead of {tracks}; the output has "
+                "no place for those that it did not begin with"
+            )
         if self.sound.dropped:
             yield f"{name}: {self.sound.dropped} packets of sound were dropped, far ahead of the picture"
 
@@ -220,6 +258,7 @@ class StreamReader(ReaderBlock):
         """Close the stream; frames already given out stay valid."""
         self.stop()
         self._connection.close()
+        self._opening.close()
         self.source.close()
 
 

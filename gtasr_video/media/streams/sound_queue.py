@@ -28,26 +28,32 @@ class SoundPacket(NamedTuple):
 
 
 class SoundForm(NamedTuple):
-    """What an output that copies sound has promised its readers for good."""
+    """What an output that copies sound has promised its readers for good.
+
+    adts   whether each packet of AAC says how it is to be decoded, as in MPEG-TS; elsewhere its container says so
+    """
 
     codec: str
     rate: int
     channels: int
+    adts: bool
 
     @classmethod
     def of(cls, stream: AudioStream) -> SoundForm:
         """Return the form of `stream`."""
         context = stream.codec_context
-        return cls(codec_name(stream), context.sample_rate, context.channels)
+        codec = codec_name(stream)
+        adts = codec == "aac" and not context.extradata
+        return cls(codec, context.sample_rate, context.channels, adts)
 
     def __str__(self) -> str:
-        return f"{self.codec} at {self.rate} Hz, {self.channels} channels"
+        return f"{self.codec}{' in ADTS' if self.adts else ''} at {self.rate} Hz, {self.channels} channels"
 
 
 class SoundQueue:
     """Packets in the order in which they came, from one thread to another; it never makes anyone wait.
 
-    tracks    the streams they belong to, as they were when the source was first opened
+    tracks    the streams they belong to, as they were when the first picture came
     dropped   packets that were lost because more than 64 MB were on their way
     """
 

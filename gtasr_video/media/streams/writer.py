@@ -27,6 +27,8 @@ from gtasr_video.media.streams.sound_queue import SoundQueue
 # Formats without times: frames are as many as they are, each as long as the rate says.
 _COUNTED: Final = ("yuv4mpegpipe", "rawvideo")
 _TICK_S: Final = 0.25
+# For a thread that still writes when the output is let go of.
+_LEAVE_S: Final = 1.0
 
 
 class StreamWriter(WriterBlock):
@@ -71,6 +73,8 @@ class StreamWriter(WriterBlock):
         self._queue = sound or SoundQueue()
         self._sound = FedSound(self._queue, wish or SoundWish(outlet.sound_taken))
         self._live, self._writing = live, threading.Lock()
+        # Held by the thread that writes pictures or finishes: nothing may be closed under its hands.
+        self._used = threading.RLock()
         self._ended = threading.Event()
         self._failed: BaseException | None = None
         self._sounding: threading.Thread | None = None
@@ -113,8 +117,11 @@ class StreamWriter(WriterBlock):
 
     def write(self, frame: Frame) -> None:
         """Encode the next frame. Raises OutputError, after which only `abort` makes sense."""
-        if self.closed:
-            return
+        with self._used:
+            if not self.closed:
+                self._write(frame)
+
+    def _write(self, frame: Frame) -> None:
         self._check(frame)
         pts, duration = (self._count, 1) if self._counted else (frame.pts, frame.duration)
         self._times.expect(pts, duration)
@@ -180,6 +187,10 @@ class StreamWriter(WriterBlock):
 
     def finish(self) -> None:
         """Encode what is pending and complete the output. Raises OutputError."""
+        with self._used:
+            self._finish()
+
+    def _finish(self) -> None:
         container = self._container
         if container is None:
             return
@@ -194,15 +205,25 @@ class StreamWriter(WriterBlock):
         self._container = None
         self.outlet.commit()
 
+    def hurry(self) -> None:
+        """Let `write` and `finish` fail from now on where nobody takes anything for a few seconds; from any thread."""
+        self.outlet.hurry()
+
+    def stop(self) -> None:
+        """Let `write` and `finish` fail at once where they wait, and from now on; from any thread."""
+        self.outlet.stop()
+
     def abort(self) -> None:
         """Let go of the output; does nothing after `finish` or another `abort`, and never raises."""
         container, self._container = self._container, None
         self._ended.set()
         self.outlet.discard()
         self._end_sound()
-        if container is not None:
+        # A thread that hangs in a disk, say, keeps the container: to close it there would crash.
+        if container is not None and self._used.acquire(timeout=_LEAVE_S):
             with contextlib.suppress(Exception):
                 container.close()
+            self._used.release()
 
     @contextlib.contextmanager
     def _errors(self, what: str) -> Iterator[None]:

@@ -19,7 +19,7 @@ class LiveConfig:
     """How a stream is kept up with.
 
     latency  what a frame may take from its arrival to its encoding: ``500ms``, ``2s``; ``none`` never leaves anything
-             out; ``auto`` is 1 s for addresses and none for pipes and files, which wait
+             out; ``auto`` is 1 s for addresses and none for pipes, files and films over http(s), which wait
     late     what becomes of a frame that cannot be enhanced in time: shown enlarged by ``bicubic``, or ``drop``
     metrics  where figures are served for Prometheus: ``:9100`` on this machine alone, ``0.0.0.0:9100`` for others too
 

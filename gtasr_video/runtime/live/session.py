@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from gtasr_video.frames import Frame, FrameReader, FrameWriter, Stoppable, VideoSpec
+from gtasr_video.frames import Frame, FrameReader, FrameWriter, Interruptible, Stoppable, VideoSpec
 from gtasr_video.runtime.account import Account
 from gtasr_video.runtime.channels import Channel
 from gtasr_video.runtime.lanes import Lane, open_lane
@@ -84,6 +84,9 @@ class LiveSession(Session):
         self.pace = Pace() if paced else None
         self.live = monitor
         self.live.follow(self.traffic, self.ladder, upscalers, (reader, writer))
+        if isinstance(writer, Interruptible):
+            # Before its threads are waited for: the encoder's may wait for someone who reads no more.
+            self.scope.own(writer)
         self.failure: Exception | None = None
         self.ending = False
         # Held while a frame is handed over, so that none is after the queue was closed from another thread.
@@ -103,6 +106,8 @@ class LiveSession(Session):
         self.ending = True
         if isinstance(self.reader, Stoppable):
             self.reader.stop()
+        if isinstance(self.writer, Interruptible):
+            self.writer.hurry()
         with self.gate:
             self.staged.close()
         if self.monitor.frames_in == 0:

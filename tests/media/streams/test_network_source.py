@@ -17,10 +17,11 @@ import pytest
 from gtasr_video.errors import InputError, UsageError
 from gtasr_video.media.streams.address import Address
 from gtasr_video.media.streams.config import StreamConfig
+from gtasr_video.media.streams.film import Film
 from gtasr_video.media.streams.network_source import NetworkSource
 from gtasr_video.media.streams.reader import StreamReader
 from tests import clips
-from tests.media.streams import peers
+from tests.media.streams import peers, web_film
 
 FRAMES = 50
 QUICK = {"open_timeout": 5.0, "read_timeout": 1.0, "give_up": 20.0}
@@ -132,6 +133,65 @@ def test_hls_and_files_over_http(clip: Path, tmp_path: Path) -> None:
         assert listed.numbers == list(range(FRAMES))
         assert abs(offset_from(clip, listed)) < Fraction(40, 1000)
         assert Seen(f"{root}/{whole.name}").numbers == list(range(FRAMES))
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("served") / "film.ts"
+    return clips.make_clip(path, frames=FRAMES, bframes=0, time_base=Fraction(1, 90000)).read_bytes()
+
+
+@pytest.mark.parametrize("on_end", ["stop", "wait"])
+def test_a_film_is_gone_on_with_from_the_byte_reached_and_ends_once(
+    on_end: str, film: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    with web_film.served(web_film.WebFilm(film, breaks=1)) as server:
+        seen = Seen(server.url, on_end=on_end)
+    assert seen.numbers == list(range(FRAMES))
+    reached = int(0.6 * len(film))
+    assert server.asked == [0, reached]
+    assert seen.source.can_wait
+    assert {key: seen.facts[key] for key in ("bytes", "reconnects", "ended", "ended_because")} == {
+        "bytes": len(film),
+        "reconnects": 1,
+        "ended": "end",
+        "ended_because": "",
+    }
+    assert f"the connection broke off at byte {reached}; going on from there" in caplog.text
+
+
+@pytest.mark.parametrize("on_end", ["stop", "wait"])
+@pytest.mark.parametrize("broken", [{"parts": False}, {"later": False}], ids=["no parts", "parts only at first"])
+def test_a_film_that_cannot_be_gone_on_with_is_lost_and_never_repeated(
+    broken: dict[str, bool], on_end: str, film: bytes
+) -> None:
+    with web_film.served(web_film.WebFilm(film, breaks=1, **broken)) as server:
+        seen = Seen(server.url, on_end=on_end, give_up=0.5)
+    assert 10 < len(seen.numbers) < FRAMES
+    assert seen.numbers[:-1] == list(range(len(seen.numbers) - 1))  # of the last, a part came
+    assert seen.facts["ended"] == "lost"
+    assert seen.facts["ended_because"] == f"it broke off at byte {int(0.6 * len(film))} of {len(film)}"
+
+
+def test_what_has_no_length_is_live_and_is_had_again(film: bytes) -> None:
+    with web_film.served(web_film.WebFilm(film, sized=False)) as server:
+        seen = Seen(server.url, on_end="wait", frames=FRAMES + 5)
+    assert not seen.source.can_wait
+    assert server.asked == [0, 0]
+    assert seen.numbers == [*range(FRAMES), *range(5)]
+
+
+def test_a_film_may_be_behind_a_redirect_which_has_a_length_of_its_own() -> None:
+    told: list[int] = []
+    film = Film(told.append)
+    for line in ("http_code=302", "header='Content-Length: 154'", "http_code=200", "header='content-length: 1000'"):
+        film.feed(f"[https @ 0x1] [trace] {line}")
+    assert film.length == 1000
+    for _ in range(2):
+        film.feed("[https @ 0x1] [warning] Will reconnect at 600 in 0 second(s), error=Input/output error.")
+    for line in ("http_code=206", "header='Content-Range: bytes 600-999/1000'", "header='Content-Length: 400'"):
+        film.feed(f"[https @ 0x1] [trace] {line}")
+    assert (film.length, film.resumed, told) == (1000, 1, [600])
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from gtasr_video.errors import InputError
 from gtasr_video.media.streams.byteflow import FileFlow
 from gtasr_video.media.streams.clock import StreamClock
 from gtasr_video.media.streams.connection import Connection
@@ -21,7 +22,7 @@ from gtasr_video.media.streams.pipe_source import FileSource
 from gtasr_video.media.streams.reader import StreamReader
 from gtasr_video.media.streams.resampling import Resampler, load_resample
 from gtasr_video.media.streams.sound_encoder import SoundEncoder
-from gtasr_video.media.streams.sound_queue import SoundPacket
+from gtasr_video.media.streams.sound_queue import SoundForm, SoundPacket
 from gtasr_video.media.streams.writer import StreamWriter
 from tests import clips
 
@@ -178,16 +179,15 @@ def test_what_is_wished_for_is_done(tmp_path: Path) -> None:
 
 
 class HadAgain(FileSource):
-    """A stream that breaks off, and is another file when it is had again."""
+    """A stream that breaks off, and is another file each time it is had again."""
 
-    def __init__(self, first: Path, second: Path) -> None:
+    def __init__(self, first: Path, *later: Path) -> None:
         super().__init__(first)
-        self._second: Path | None = second
+        self._later = list(later)
         self.clock = StreamClock(anew=True, ahead=None)
 
     def again(self) -> Connection | None:
-        path, self._second = self._second, None
-        return None if path is None else Connection(FileFlow(path), self.name)
+        return Connection(FileFlow(self._later.pop(0)), self.name) if self._later else None
 
 
 def seconds_of_sound(path: Path) -> float:
@@ -207,6 +207,70 @@ def test_sound_that_comes_back_in_another_form_spoils_nothing(sound: clips.Sound
     anew = write(HadAgain(first, second), tmp_path / "anew.mkv", SoundWish(anew=True))
     assert not any("left out" in line for line in anew.warnings())
     assert 3.8 < seconds_of_sound(tmp_path / "anew.mkv") < 4.2
+
+
+def test_sound_comes_back_in_another_container(tmp_path: Path) -> None:
+    """The same AAC, but what says how to decode it lies beside it, no longer in each packet."""
+    first, second = (clips.make_clip(tmp_path / name, frames=50, sound=[clips.Sound()]) for name in ("a.ts", "b.mkv"))
+    for output in ("out.ts", "out.mkv"):
+        for number, parts in enumerate(((first, second), (second, first))):
+            writer = write(HadAgain(*parts), tmp_path / f"{number}{output}", SoundWish())
+            (told,) = writer.warnings()
+            assert "aac in ADTS at 48000 Hz, 2 channels" in told and "packets left out" in told
+            assert 1.9 < seconds_of_sound(tmp_path / f"{number}{output}") < 2.2
+
+
+def without_pictures(source: Path, to: Path) -> Path:
+    """Copy `source` to `to` as far as one comes who breaks off before the first picture: its header and some sound."""
+    with av.open(str(source)) as container, av.open(str(to), "w") as target:
+        copies = {s.index: target.add_stream_from_template(s, opaque=True) for s in container.streams}
+        for packet in container.demux(audio=0):
+            if packet.size:
+                packet.stream = copies[packet.stream_index]
+                target.mux(packet)
+    return to
+
+
+def test_what_broke_off_before_its_first_picture_counts_for_nothing(tmp_path: Path) -> None:
+    """Sound and size are those of the connection that brought the first picture, which may have begun otherwise."""
+    mono = clips.make_clip(tmp_path / "mono.mkv", frames=25, size=(32, 32), sound=[clips.Sound(layout="mono")])
+    broken = without_pictures(mono, tmp_path / "broken.mkv")
+    whole = clips.make_clip(tmp_path / "whole.ts", frames=25, sound=[clips.Sound(), clips.Sound("libmp3lame")])
+    write(whole, tmp_path / "expected.mkv", SoundWish())
+    writer = write(HadAgain(broken, broken, whole), tmp_path / "out.mkv", SoundWish())
+    assert not list(writer.warnings()) and writer.spec.width == 64
+    for name in ("expected.mkv", "out.mkv"):
+        with av.open(str(tmp_path / name)) as container:
+            assert next(container.decode(video=0)).time < 0.2
+    sent, came = (
+        [[data for _, _, data in packets] for packets in clips.sound_of(tmp_path / name).values()]
+        for name in ("expected.mkv", "out.mkv")
+    )
+    assert came == sent and all(sent)
+    with pytest.raises(InputError, match="it ended before its first picture"):
+        StreamReader(HadAgain(broken, broken))
+
+
+def test_more_sound_than_the_stream_began_with_spoils_no_picture(tmp_path: Path) -> None:
+    mute, sounding = (clips.make_clip(tmp_path / f"{len(s)}.ts", frames=25, sound=s) for s in ((), [clips.Sound()] * 2))
+    with StreamReader(HadAgain(mute, sounding, sounding)) as reader:
+        assert len(list(reader)) == 75
+    assert reader.facts()["corrupt_packets"] == 0
+    (told,) = reader.warnings()
+    assert "it came back with 2 sound tracks instead of 0; the output has no place" in told
+
+
+def test_fields_that_break_off_with_their_first_picture_leave_its_sound_valid(tmp_path: Path) -> None:
+    """bwdif looks ahead into the next connection before the output has been opened."""
+    first, second = (clips.make_clip(tmp_path / f"{n}.ts", frames=n, sound=[clips.Sound()]) for n in (1, 25))
+    with StreamReader(HadAgain(first, second), deinterlace="always") as reader:
+        assert reader.corrupt_packets == 0
+        assert [str(SoundForm.of(track)) for track in reader.sound.tracks] == ["aac in ADTS at 48000 Hz, 2 channels"]
+        outlet = FileOutlet(tmp_path / "out.ts", overwrite=False)
+        with StreamWriter(outlet, reader.spec, sound=reader.sound) as writer:
+            for frame in reader:
+                writer.write(frame)
+    assert [stream["index"] for stream in writer.facts()["streams"]] == [1]
 
 
 def test_sound_that_overlaps_is_written_one_after_the_other(tmp_path: Path) -> None:
