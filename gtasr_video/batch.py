@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 from gtasr_video.api import UpscaleConfig, upscale
 from gtasr_video.errors import InputError, UsageError, describe
 from gtasr_video.media.codecs import CONTAINERS
-from gtasr_video.media.folders import below, matching
+from gtasr_video.media.folders import below, is_folder, matching
 from gtasr_video.media.source import refuse_address, refuse_empty, same_file
 from gtasr_video.models import load_model
 from gtasr_video.runtime.job.journal import folder_for, is_journal
@@ -131,13 +131,9 @@ def check_folder(folder: Path) -> None:
 
 def is_many(sources: Sequence[str], output: str) -> bool:
     """Return whether this is about many files or a folder, rather than one file or stream into another."""
-    into = (_is_folder(output) and Path(output).suffix.lower() not in CONTAINERS) or output.endswith("/")
+    into = (is_folder(output) and Path(output).suffix.lower() not in CONTAINERS) or output.endswith("/")
     into = into and not is_stream(output) and not is_stream(sources[0])
-    return len(sources) != 1 or _is_folder(sources[0]) or _is_pattern(sources[0]) or into
-
-
-def _is_folder(name: str) -> bool:
-    return os.path.isdir(name)  # noqa: PTH112 - false where it cannot be asked, where Path.is_dir raises
+    return len(sources) != 1 or is_folder(sources[0]) or _is_pattern(sources[0]) or into
 
 
 def _refuse_streams(names: Iterable[str | os.PathLike[str]]) -> None:
@@ -158,7 +154,7 @@ def _items(source: str, target: Path) -> Iterator[Item]:
     if _is_pattern(source):
         base = Path(*_plain_parts(source))
         found = matching(source)
-    elif _is_folder(source):
+    elif is_folder(source):
         base = Path(source)
         found = below(base, _VIDEOS)
     elif os.path.lexists(source):

@@ -41,6 +41,11 @@ def matching(pattern: str) -> Iterator[tuple[Path, str]]:
             yield found, fault
 
 
+def is_folder(path: str | Path) -> bool:
+    """Return whether `path` is a folder, or leads to one, as far as that can be asked."""
+    return os.path.isdir(path)  # noqa: PTH112 - false where it cannot be asked, where Path.is_dir raises
+
+
 def _expanded(folder: Path, parts: Sequence[str]) -> Iterator[tuple[Path, str]]:
     """Yield what `matching` does for a pattern of `parts` in `folder`, some of it perhaps more than once."""
     part, rest = parts[0], parts[1:]
@@ -56,7 +61,7 @@ def _expanded(folder: Path, parts: Sequence[str]) -> Iterator[tuple[Path, str]]:
     if fault:
         yield folder, fault
     for path in (folder / name for name in names):
-        if rest and _is_folder(path):
+        if rest and is_folder(path):
             yield from _expanded(path, rest)
         elif not rest and (listed or os.path.lexists(path)):
             yield from _looked_at(path)
@@ -78,7 +83,7 @@ def _walk(root: Path) -> Iterator[tuple[Path, list[os.DirEntry[str]], str]]:
             path = folder / entry.name
             if entry.is_dir(follow_symlinks=False):
                 own.append(path)
-            elif not (entry.is_symlink() and _is_folder(path)):
+            elif not (entry.is_symlink() and is_folder(path)):
                 files.append(entry)
             elif not any(place.is_relative_to(_true(path)) for place in (here, home)):
                 linked.append(path)
@@ -106,10 +111,6 @@ def _looked_at(path: Path) -> Iterator[tuple[Path, str]]:
 def _unreadable(path: Path, error: OSError) -> str:
     link = f", a link to {os.readlink(path)}," if os.path.islink(path) else ""  # noqa: PTH114, PTH115 - it may loop
     return f"{path}{link} cannot be read ({error.strerror or error})"
-
-
-def _is_folder(path: Path) -> bool:
-    return os.path.isdir(path)  # noqa: PTH112 - false where it cannot be asked, where Path.is_dir raises
 
 
 def _true(path: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from bisect import bisect_left
 from collections import Counter
@@ -17,7 +18,7 @@ from gtasr_video.media.audit import TimesMatch
 from gtasr_video.media.joints import Followers
 from gtasr_video.media.probing import probe
 from gtasr_video.media.reader import Reader
-from gtasr_video.media.source import open_input, packets_of
+from gtasr_video.media.source import Packet, open_input, packets_of
 from gtasr_video.media.window import WHOLE, Window
 from gtasr_video.ops.brightness import brightness, has_lost_its_picture
 
@@ -139,19 +140,26 @@ def _spans(path: Path) -> list[tuple[Fraction, Fraction]]:
 
     What an edit list hides is not heard, and does not count.
     """
-    with Reader(path) as reader:
-        zero, picture = reader.first_time, reader.stream_index
-    with open_input(path) as container:
-        tracks = list(container.streams.audio)
-        spans: dict[int, list[Fraction]] = {track.index: [] for track in tracks}
-        packets = packets_of(container, [container.streams[picture], *tracks]) if tracks else ()
-        for packet in Followers(picture).moved(packets):
+    with _beside(path, "audio") as (zero, tracks, packets):
+        spans: dict[int, list[Fraction]] = {track: [] for track in tracks}
+        for packet in packets:
             if packet.pts is not None and not packet.is_discard:
                 begin = packet.pts * packet.time_base
                 end = begin + (packet.duration or 0) * packet.time_base
                 known = spans[packet.stream_index]
                 spans[packet.stream_index] = [min([begin, *known[:1]]), max([end, *known[1:]])]
     return [(span[0] - zero, span[1] - zero) for span in spans.values() if span]
+
+
+@contextlib.contextmanager
+def _beside(path: Path, kind: str) -> Iterator[tuple[Fraction, list[int], Iterator[Packet]]]:
+    """Lend when the picture begins in seconds, and the indices and packets of the streams of one `kind`."""
+    with Reader(path) as reader:
+        zero, picture = reader.first_time, reader.stream_index
+    with open_input(path) as container:
+        tracks = [stream for stream in container.streams if stream.type == kind]
+        packets = packets_of(container, [container.streams[picture], *tracks]) if tracks else ()
+        yield zero, [track.index for track in tracks], Followers(picture).moved(packets)
 
 
 def _compare_tags(audit: Audit, before: dict[str, str], after: dict[str, str]) -> None:
@@ -208,14 +216,10 @@ def _lonely(times: set[Fraction], others: set[Fraction]) -> list[Fraction]:
 
 
 def _words(path: Path) -> list[_Words]:
-    with Reader(path) as reader:
-        zero, picture = reader.first_time, reader.stream_index
-    with open_input(path) as container:
-        tracks = list(container.streams.subtitles)
-        words = {track.index: _Words() for track in tracks}
+    with _beside(path, "subtitle") as (zero, tracks, packets):
+        words = {track: _Words() for track in tracks}
         on: dict[int, tuple[Fraction, bytes]] = {}
-        packets = packets_of(container, [container.streams[picture], *tracks]) if tracks else ()
-        for packet in Followers(picture).moved(packets):
+        for packet in packets:
             known, data = words[packet.stream_index], bytes(packet)
             if packet.pts is None or data == _NO_TEXT:
                 continue

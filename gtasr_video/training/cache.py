@@ -42,9 +42,7 @@ class DecodedCache:
         if (data := _load(kept)) is not None:
             return data
         data = decode()
-        if not self._save(kept, data):
-            return data
-        mapped = _load(kept)
+        mapped = _load(kept) if self._save(kept, data) else None
         return data if mapped is None else mapped
 
     def _save(self, kept: Path, data: Tensor) -> bool:
@@ -64,7 +62,10 @@ class DecodedCache:
 
 
 def _load(kept: Path) -> Tensor | None:
-    """What is kept in a file, mapped privately: pages are shared with other runs until somebody writes to them."""
+    """Return what is kept in a file, None if that is not whole.
+
+    It is mapped privately: pages are shared with other runs until somebody writes to them.
+    """
     try:
         with safe_open(kept, framework="pt") as file:
             frames: Tensor = file.get_tensor(_NAME)

@@ -220,7 +220,8 @@ class Objective:
         state = state or model.initial(y.shape[0], *y.shape[2:])
         # Without memory every frame is number 0 of its scene: its noise must differ all the same.
         seed = draw.seed if self.phase.memory else draw.seed + 97 * k
-        noise, drift = model.next_noise(y, state, context.reference, seed, draw.places(y.shape[0], y.device))
+        streams = draw.places(y.shape[0], y.device) if path.noise_scale else None
+        noise, drift = model.next_noise(y, state, context.reference, seed, streams)
         truth = model.to_cells(x0 - context.yup)
         # Where all are at the end of a path without noise, nothing is on it.
         bare = self.phase.end_share == 1 and path.noise_scale == 0
