@@ -36,7 +36,7 @@ from gtasr_video.training.loop import steps
 from gtasr_video.training.losses import Perceptual
 from gtasr_video.training.ranks import Ranks
 from gtasr_video.training.settings import Phase, TrainSettings
-from gtasr_video.training.start import network, perceptual_distance
+from gtasr_video.training.start import network, perceptual_distance, teacher_of
 from gtasr_video.training.state import RunState
 from gtasr_video.training.validation import Validation
 
@@ -60,6 +60,7 @@ class Round:
         largest = dataclasses.replace(settings.data, scale=max(p.scale for p in settings.phases))
         self.source = ClipSource([carry / "pack"], largest, settings.seed, device.torch_device)
         self.perceptual: Perceptual | None = perceptual_distance(settings, device)
+        self.teacher = teacher_of(settings, device)
         self.state = RunState.new(network(settings, init, device), settings)
 
     def speed(self, phase: Phase, count: int) -> float:
@@ -118,7 +119,7 @@ class Round:
         return [f"{path.name}.{number}" for number in range(len(parts))]
 
     def _steps(self, settings: TrainSettings, state: RunState) -> Iterator[dict[str, Any]]:
-        return steps(settings, state, self.source, self.perceptual, self.device, Ranks())
+        return steps(settings, state, self.source, self.perceptual, self.teacher, self.device, Ranks())
 
 
 def _longer(phase: Phase, factor: float) -> Phase:

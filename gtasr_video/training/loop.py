@@ -29,7 +29,7 @@ from gtasr_video.training.record import Recorder
 from gtasr_video.training.run import Run
 from gtasr_video.training.schedule import Place, learning_rate, locate, schedule
 from gtasr_video.training.settings import Phase, TrainSettings
-from gtasr_video.training.start import network, perceptual_distance, settle
+from gtasr_video.training.start import network, perceptual_distance, settle, teacher_of
 from gtasr_video.training.state import RunState
 from gtasr_video.training.step import NotFinite, Stepper
 
@@ -55,6 +55,7 @@ def train(
     """
     with joined(device) as ranks, Run(out, resume=resume, writes=ranks.is_first) as run:
         settings = settle(settings, init, run, resume=resume)
+        teacher = teacher_of(settings, device)
         state = RunState.new(network(settings, init, device), settings)
         if resume:
             run.load(state)
@@ -75,7 +76,7 @@ def train(
             run.forget_after(state.step)
             recorder = Recorder(run, settings, source, perceptual, device)
         try:
-            for line in steps(settings, state, source, perceptual, device, ranks):
+            for line in steps(settings, state, source, perceptual, teacher, device, ranks):
                 if recorder is not None:
                     recorder.record(line, state, on_step)
         except NotFinite as error:
@@ -92,6 +93,7 @@ def steps(
     state: RunState,
     source: ClipSource,
     perceptual: Perceptual | None,
+    teacher: GTASRVideo | None,
     device: Device,
     ranks: Ranks,
 ) -> Iterator[Line]:
@@ -101,7 +103,8 @@ def steps(
         place = locate(settings, state.step)
         phase = settings.phases[place.phase]
         _begin(state, settings, place)
-        objective = Objective(state.model, phase, perceptual, _frozen(state, phase, place.step_in_phase), ranks)
+        frozen, listened_to = _frozen(state, phase, place.step_in_phase), _ready(teacher, phase)
+        objective = Objective(state.model, phase, perceptual, frozen, listened_to, ranks)
         drawn = source.with_settings(dataclasses.replace(settings.data, frames=phase.frames, scale=phase.scale))
         part = (ranks.rank, ranks.count)
         batches = Loader(drawn, phase.batch, _first_batch(place, phase), workers=settings.workers, part=part)
@@ -142,3 +145,11 @@ def _frozen(state: RunState, phase: Phase, step_in_phase: int) -> GTASRVideo | N
     frozen = state.frozen_copy(refresh=step_in_phase % phase.refresh == 0)
     frozen.scale = phase.scale
     return frozen
+
+
+def _ready(teacher: GTASRVideo | None, phase: Phase) -> GTASRVideo | None:
+    """Return the teacher at the scale of `phase`; None where there is nothing to learn from it."""
+    if teacher is None or not phase.weights.distillation:
+        return None
+    teacher.scale = phase.scale
+    return teacher

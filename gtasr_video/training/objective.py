@@ -115,6 +115,7 @@ class Draw:
 class Moment:
     """One frame of the unroll: y (B, 3, h, w), the other pictures (B, 3, H, W), and the state before it.
 
+    start   x_t - yup as cells, where the network looked; None where that is nothing
     target  what the network says a step earlier on the path; None where consistency has no weight
     share   how many frames of the clip this one stands for in the perceptual distance; 0: it is not looked at
     """
@@ -122,6 +123,7 @@ class Moment:
     context: Context
     y: Tensor
     x0: Tensor
+    start: Tensor | None
     prediction: Tensor
     target: Tensor | None
     state: State
@@ -133,6 +135,7 @@ class Objective:
 
     perceptual  the VGG16 distance; None leaves Charbonnier alone in every distance
     frozen      the frozen copy g of stage II; None in stage I
+    teacher     the network whose outputs are to be matched, ready at the phase's scale; None without distillation
     ranks       the processes that share the batch: the windows of the perceptual distance are shared, too
     """
 
@@ -142,9 +145,11 @@ class Objective:
         phase: Phase,
         perceptual: Perceptual | None,
         frozen: GTASRVideo | None = None,
+        teacher: GTASRVideo | None = None,
         ranks: Ranks = ALONE,
     ) -> None:
         self.model, self.phase, self.perceptual, self.frozen = model, phase, perceptual, frozen
+        self.teacher = teacher
         self.windows = max(1, phase.perceptual_crops // ranks.count)
         # The weights' card will say on which points of a path they were trained last.
         self.path = model.path = phase.path(model.noise_scale)
@@ -158,6 +163,7 @@ class Objective:
             "loss/guide": w.guide,
             "loss/ssim": w.similarity,
             "loss/color": w.color,
+            "loss/distil": w.distillation,
             "loss/dtm": w.dtm,
             "loss/rect": w.rectification,
             "loss/tta": w.temporal_trajectory,
@@ -173,6 +179,7 @@ class Objective:
         heard = draw.frames(frames, self.phase.perceptual_frames)
         references = self._references(pictures.y) if self.phase.memory else ()
         state: State | None = None
+        of_teacher: State | None = None
         previous: Moment | None = None
         for k in range(frames):
             share = frames / len(heard) if k in heard else 0.0
@@ -180,6 +187,10 @@ class Objective:
             moment, state = self._look(pictures, k, state if reference else None, reference, t, draw, share)
             for name, value in self._frame_terms(moment, draw).items():
                 sums[name].append(value)
+            if self.teacher is not None:
+                before = of_teacher if reference else None
+                taught, of_teacher = self._taught(self.teacher, moment, before, state, t)
+                sums["loss/distil"].append(self._distance(moment, taught, draw))
             if previous is not None:
                 for name, value in self._pair_terms(previous, moment, pictures, k - 1).items():
                     sums[name].append(value)
@@ -234,8 +245,25 @@ class Objective:
                 earlier = path.tau(t - 1)
                 before = model.predict(context, self._state_at(truth, noise, earlier), earlier)
             target = context.yup + model.to_picture(before.residual).float()
-        moment = Moment(context, y, x0, prediction, target, state, share)
+        moment = Moment(context, y, x0, start, prediction, target, state, share)
         return moment, model.advance(y, state._replace(noise=noise, drift=drift), context.reference, predicted)
+
+    @torch.no_grad()
+    def _taught(
+        self, teacher: GTASRVideo, moment: Moment, before: State | None, after: State, t: Tensor
+    ) -> tuple[Tensor, State]:
+        """Return what the teacher makes of the frame of `moment`, from the same point of the path, and its next state.
+
+        before  the teacher's own state; None where nothing comes before the frame
+        after   the state of the network that learns, after the frame: whose noise the teacher has, too
+        """
+        reference = None if before is None else moment.context.reference
+        context = teacher.observe(moment.y, before, reference)
+        before = before or teacher.initial(moment.y.shape[0], *moment.y.shape[2:])
+        predicted = teacher.predict(context, moment.start, self.path.tau(t))
+        picture = context.yup + teacher.to_picture(predicted.residual).float()
+        state = before._replace(noise=after.noise, drift=after.drift)
+        return picture, teacher.advance(moment.y, state, context.reference, predicted)
 
     def _state_at(self, truth: Tensor, noise: Tensor, tau: Tensor) -> Tensor:
         """Return x_t - yup as cells: (1 - a_t)(x0 - yup) + sigma_t eps."""
@@ -256,14 +284,15 @@ class Objective:
         if w.color:
             terms["loss/color"] = losses.color(moment.prediction, moment.y)
         if moment.target is not None:
-            terms["loss/ct"] = self._consistency(moment, moment.target, draw)
+            terms["loss/ct"] = self._distance(moment, moment.target, draw)
         if self.phase.stage == 1 and w.trajectory:
             terms["loss/ta"] = self._trajectory(moment, draw)
         if self.phase.stage == 2 and moment.share:
             terms.update(self._structure(moment, draw))
         return terms
 
-    def _consistency(self, moment: Moment, target: Tensor, draw: Draw) -> Tensor:
+    def _distance(self, moment: Moment, target: Tensor, draw: Draw) -> Tensor:
+        """Return d(prediction, stopgrad target), of consistency and of distillation."""
         loss = losses.consistency(moment.prediction, target)
         weight = self.phase.weights.perceptual * moment.share
         if self.perceptual is None or not weight:

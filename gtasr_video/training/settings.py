@@ -19,8 +19,9 @@ class Weights:
     perceptual  of the VGG16 distance within each distance d = Charbonnier + perceptual * VGG16 distance. The paper
                 has 0.5 and 0.5 with LPIPS, whose values are about a tenth of this distance's.
     The others follow the method: consistency (CT), trajectory (TA, stage I), guide (DRSR's maps), dtm (DTM with
-    stabilisation) and rectification (stage II), temporal_trajectory (TTA) and temporal_rectification. Two that it does
-    not have: similarity, of 1 - SSIM, and color, of the difference of mean colours of output and input.
+    stabilisation) and rectification (stage II), temporal_trajectory (TTA) and temporal_rectification. Three that it
+    does not have: similarity, of 1 - SSIM; color, of the difference of mean colours of output and input; distillation,
+    of the distance to what the run's `teacher` makes of the same point of the path.
     """
 
     perceptual: float = 0.02
@@ -33,6 +34,7 @@ class Weights:
     temporal_rectification: float = 0.1
     similarity: float = 0.0
     color: float = 0.0
+    distillation: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,7 @@ Part = Literal[
     "temporal_rectification",
     "similarity",
     "color",
+    "distillation",
     "memory",
 ]
 
@@ -102,6 +105,7 @@ class TrainSettings:
     """A whole run.
 
     init              weights to start from, a tier or a file; the command line's --init goes before it
+    teacher           weights, a tier or a file, whose outputs phases with a weight for distillation try to match
     tier              of the network; ``auto``: that of the weights it starts from, and s without any
     scales            enlargements it learns
     noise_scale       of the path, stored with the weights; None: that of the weights it starts from, and 0 without any
@@ -123,6 +127,7 @@ class TrainSettings:
     """
 
     init: str = ""
+    teacher: str = ""
     tier: str = "auto"
     scales: tuple[int, ...] = (4,)
     noise_scale: float | None = None
@@ -158,6 +163,11 @@ class TrainSettings:
     def wants_perceptual(self) -> bool:
         """Whether any phase has a weight for the perceptual distance."""
         return any(phase.weights.perceptual for phase in self.phases)
+
+    @property
+    def wants_teacher(self) -> bool:
+        """Whether any phase has a weight for distillation."""
+        return any(phase.weights.distillation for phase in self.phases)
 
     def settled(self, tier: str, noise_scale: float) -> TrainSettings:
         """Return these settings with nothing left open: what was ``auto`` or None is as given, `without` is applied."""

@@ -9,7 +9,7 @@ import torch
 
 from gtasr_video.device import Device
 from gtasr_video.errors import TrainingError
-from gtasr_video.models.checkpoint import load_network, read_card, read_tensors
+from gtasr_video.models.checkpoint import load_network, read_card, read_tensors, weights_path
 from gtasr_video.models.grow import can_grow, grow
 from gtasr_video.models.gtasr import TIERS, GTASRVideo
 from gtasr_video.models.rescale import with_scales
@@ -88,3 +88,29 @@ def perceptual_distance(settings: TrainSettings, device: Device) -> VGGDistance 
         )
         return None
     return VGGDistance(settings.vgg, layers=settings.vgg_layers, dtype=device.dtype).to(device.torch_device)
+
+
+def teacher_of(settings: TrainSettings, device: Device) -> GTASRVideo | None:
+    """Return the network whose outputs are to be matched, on `device`; None where no phase has a weight for that.
+
+    Raises TrainingError where there is a weight and no teacher, or one whose noise or cells are others: both networks
+    look at the same point of the path. Raises ModelError where its weights cannot be read, or lack a scale.
+    """
+    phases = {n: phase for n, phase in enumerate(settings.phases) if phase.weights.distillation}
+    if not phases:
+        if settings.teacher:
+            _log.warning("no phase has a weight for distillation: nothing is learned from teacher %s", settings.teacher)
+        return None
+    if not settings.teacher:
+        raise TrainingError(f"phases.{min(phases)}.weights.distillation needs a teacher: --set teacher=m, or a file")
+    path = weights_path(settings.teacher)
+    teacher = load_network(path, tuple({phase.scale: None for phase in phases.values()}))
+    if teacher.noise_scale != settings.noise_scale:
+        raise TrainingError(
+            f"{path}: trained with noise_scale {teacher.noise_scale:g}, which the run has at {settings.noise_scale:g}; "
+            f"a teacher needs the same"
+        )
+    if teacher.architecture.cell != TIERS[settings.tier].cell:
+        raise TrainingError(f"{path}: works in cells of other size than tier '{settings.tier}'; take another teacher")
+    teacher.eval().requires_grad_(False).to(device.torch_device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return teacher

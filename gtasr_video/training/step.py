@@ -107,7 +107,8 @@ class Stepper:
 
     def _fits(self, phase: Phase, pictures: Pictures) -> bool:
         """Return whether loss and gradient of a smaller step fit into memory."""
-        smaller = Objective(self.state.model, phase, self.objective.perceptual, self.objective.frozen, self.ranks)
+        whole = self.objective
+        smaller = Objective(self.state.model, phase, whole.perceptual, whole.frozen, whole.teacher, self.ranks)
         self.state.optimizer.zero_grad(set_to_none=True)
         try:
             _, loss = self._loss(smaller, pictures)

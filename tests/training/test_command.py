@@ -75,6 +75,45 @@ def test_finetune_starts_from_weights_by_name_or_file(cli: Cli, material: Path, 
     assert read_card(out / "last.safetensors").architecture == read_card(shipped).architecture
 
 
+def test_a_smaller_tier_learns_from_a_larger_one(cli: Cli, material: Path, tmp_path: Path) -> None:
+    given = ["--config", "train/distil", "--init", "s", "--data", material, "--vgg", "none"]
+    out = tmp_path / "mine"
+    done = cli("train", *given, "--out", out, *shortened("train/distil"))
+    assert done.code == 0, done.err
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert all(line["loss/distil"] > 0 for line in lines)
+    assert read_card(out / "last.safetensors").architecture.tier == "s"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["teacher="], "phases.0.weights.distillation needs a teacher: --set teacher=m, or a file"),
+        (["teacher=x"], "no model 'x'"),
+        (["teacher=none.safetensors"], "none.safetensors: no such weights file"),
+        (["noise_scale=0.1"], "trained with noise_scale 0, which the run has at 0.1; a teacher needs the same"),
+        (["teacher=s", "scales=[1]", "phases.0.scale=1", "phases.1.scale=1"], "no weights for scale 1"),
+    ],
+)
+def test_a_teacher_that_cannot_teach_is_said_at_once(
+    cli: Cli, material: Path, tmp_path: Path, changes: list[str], message: str
+) -> None:
+    options = [word for change in changes for word in ("--set", change)]
+    given = ["--config", "train/distil", "--init", "s", "--data", material, "--vgg", "none", *options]
+    done = cli("train", *given, "--out", tmp_path / "mine")
+    assert done.code in (1, 2)
+    assert message in done.err
+    assert done.err.count("\n") <= 2
+    assert not list((tmp_path / "mine").glob("*.safetensors"))
+
+
+def test_a_teacher_that_nothing_is_learned_from_is_said(cli: Cli, material: Path, tmp_path: Path) -> None:
+    given = ["--config", "train/smoke", "--data", material, "--vgg", "none", "--set", "teacher=s"]
+    done = cli("train", *given, "--out", tmp_path / "mine", *shortened("train/smoke"))
+    assert done.code == 0, done.err
+    assert "nothing is learned from teacher s" in done.err
+
+
 def test_vgg_weights_by_option_or_environment(
     cli: Cli, material: Path, vgg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

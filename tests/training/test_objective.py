@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from torch import Tensor
@@ -11,8 +13,10 @@ from gtasr_video.models.temporal import Reference
 from gtasr_video.training.batches import Clip, stack
 from gtasr_video.training.objective import Draw, Objective, Pictures
 from gtasr_video.training.settings import Phase, Weights
-from tests.models.networks import scene, tiny
+from tests.models.networks import TINY, scene, tiny
 from tests.training.material import texture
+
+TINY_WIDER = dataclasses.replace(TINY, widths=(12, 16))
 
 
 def test_the_truth_takes_the_mean_colour_of_its_input_and_keeps_its_detail() -> None:
@@ -124,12 +128,64 @@ def test_similarity_and_colour_are_asked_for_by_their_weights() -> None:
     assert added > 0
 
 
+TAUGHT = Weights(
+    perceptual=0,
+    consistency=0,
+    trajectory=0,
+    guide=0,
+    temporal_trajectory=0,
+    temporal_rectification=0,
+    distillation=1,
+)
+
+
+@pytest.mark.parametrize("memory", [True, False])
+def test_a_teacher_has_the_same_input_noise_and_point_of_the_path_and_a_memory_of_its_own(memory: bool) -> None:
+    """One that is the network itself would say the same all along a clip; another says something else."""
+    phase = Phase(frames=4, end_share=0, memory=memory, weights=TAUGHT)
+    gaps = []
+    for seed in (0, 1):
+        student, teacher = tiny(noise_scale=0.1).requires_grad_(True), tiny(noise_scale=0.1, seed=seed)
+        objective = Objective(student, phase, None, teacher=teacher)
+        terms = objective.terms(clip(4), Draw.of(0, 0))
+        assert set(terms) == {"loss/distil"}
+        assert objective.total(terms) == terms["loss/distil"]
+        gaps.append(terms["loss/distil"].item())
+        terms["loss/distil"].backward()
+        assert all(p.grad is None for p in teacher.parameters())
+    assert gaps[0] < 1e-9 < 0.01 < gaps[1]
+
+
+def test_distillation_makes_a_network_say_what_its_teacher_says() -> None:
+    student, teacher = model().requires_grad_(True), tiny(TINY_WIDER, seed=1)
+    objective = Objective(student, Phase(frames=3, end_share=1, weights=TAUGHT), None, teacher=teacher)
+    optimizer = torch.optim.Adam(student.parameters(), lr=3e-3)
+    gaps = []
+    for step in range(60):
+        loss = objective.total(objective.terms(clip(3, seed=step), Draw.of(0, step)))
+        gaps.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert sum(gaps[-5:]) < 0.5 * sum(gaps[:5])
+
+
+def test_the_perceptual_distance_to_the_teacher_is_a_part_of_it() -> None:
+    weights = dataclasses.replace(TAUGHT, perceptual=1.0)
+    listener = Listener()
+    phase = Phase(frames=3, perceptual_crops=1, perceptual_size=32, weights=weights)
+    loud = Objective(model(), phase, listener, teacher=tiny(seed=1)).terms(clip(3), Draw.of(0, 0))
+    quiet = Objective(model(), phase, None, teacher=tiny(seed=1)).terms(clip(3), Draw.of(0, 0))
+    assert listener.pictures == 3
+    assert loud["loss/distil"] > quiet["loss/distil"]
+
+
 def model() -> GTASRVideo:
     return tiny(noise_scale=0.0)
 
 
-def clip(frames: int) -> Pictures:
-    x0 = scene(frames, 64, 64, seed=2, shift=1)
+def clip(frames: int, seed: int = 2) -> Pictures:
+    x0 = scene(frames, 64, 64, seed=seed, shift=1)
     y = torch.nn.functional.avg_pool2d(x0[0], 4)[None]
     flow = torch.zeros(1, frames - 1, 2, 64, 64)
     return Pictures(x0, y, flow, torch.ones(1, frames - 1, 1, 64, 64), torch.ones(frames - 1))
