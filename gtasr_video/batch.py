@@ -255,7 +255,7 @@ def _shared(config: UpscaleConfig | str | None, options: dict[str, Any]) -> Upsc
     """Return the settings, and put the network into `options`, so that it is loaded once; workers load theirs."""
     settings = config if isinstance(config, UpscaleConfig) else UpscaleConfig.load(config)
     model = options.get("model") or settings.model
-    if isinstance(model, str):
+    if isinstance(model, str | os.PathLike):
         scale, steps = options.get("scale") or settings.scale, options.get("steps") or settings.steps
         network = load_model(model, scale=scale, steps=steps)
         if options.get("workers", 1) == 1:

@@ -55,7 +55,14 @@ class ConfigError(UsageError):
 
 
 class MediaError(GTASRVideoError):
-    """A media file or stream cannot be used."""
+    """A media file or stream cannot be used.
+
+    restart   whether what an earlier run has kept is of no use, so that the same command would fail again
+    """
+
+    def __init__(self, message: str, *, restart: bool = False) -> None:
+        super().__init__(message)
+        self.restart = restart
 
 
 class InputError(MediaError):

@@ -116,6 +116,14 @@ def test_a_model_of_ones_own(small_clip: Path, tmp_path: Path) -> None:
     assert set(model.seeds) == {3}
 
 
+def test_weights_of_ones_own_by_a_path(small_clip: Path, tmp_path: Path) -> None:
+    weights = ROOT / "gtasr_video" / "weights" / "s.safetensors"
+    report = gtasr_video.upscale(small_clip, tmp_path / "one.mp4", model=weights, device="cpu", frames=1)
+    assert report.model == load_model(weights).facts.name == "s"
+    (outcome,) = gtasr_video.upscale_folder([small_clip], tmp_path, model=weights, device="cpu", frames=1)
+    assert outcome.state == "done", outcome.message
+
+
 def test_configurations_as_object_as_name_and_overridden(small_clip: Path, tmp_path: Path) -> None:
     config = UpscaleConfig(model="bicubic", scale=2, crf=40)
     out = tmp_path / "out.mp4"

@@ -28,7 +28,7 @@ def upscale(
     output: str | os.PathLike[str],
     *,
     config: UpscaleConfig | str | None = None,
-    model: VideoModel | str | None = None,
+    model: VideoModel | str | os.PathLike[str] | None = None,
     scale: int | None = None,
     steps: int | None = None,
     device: str | None = None,
@@ -87,8 +87,8 @@ def upscale(
     changes |= {"deinterlace": deinterlace, "bake_rotation": bake_rotation}
     settings = config if isinstance(config, UpscaleConfig) else UpscaleConfig.load(config)
     settings = replace(settings, **{key: value for key, value in changes.items() if value is not None})  # type: ignore[arg-type]
-    if isinstance(model, str):
-        settings, model = replace(settings, model=model), None
+    if isinstance(model, str | os.PathLike):
+        settings, model = replace(settings, model=os.fspath(model)), None
     window = window_of(start, duration, frames)
     _check_paths(source, output, settings.stream.also)
     output = _behind_link(output)

@@ -16,6 +16,7 @@ from av.container import InputContainer
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
+from gtasr_video.errors import InputError
 from gtasr_video.frames import ChromaSiting
 from gtasr_video.media import ffv1, tags
 from gtasr_video.media.endings import Ending, stated_ending
@@ -110,6 +111,7 @@ class Decoder:
         self.guesses_pts = self.facts.container == "avi"
 
     def _open(self) -> None:
+        self._closed = False
         through = try_door(self._door, self.path)
         if through is None:
             self._door = None
@@ -147,6 +149,7 @@ class Decoder:
 
     def close(self) -> None:
         """Close the file; frames already given out stay valid."""
+        self._closed = True
         self._container.close()
 
     def frames(self) -> Iterator[av.VideoFrame]:
@@ -230,6 +233,8 @@ class Decoder:
         """Yield the packets up to the last one that can be read, on one clock."""
         packets = iter(self._packets)
         while True:
+            if self._closed:  # PyAV would read on in memory that is no longer its own
+                raise InputError(f"{self.path}: it was closed before all its frames were read; read on before that")
             try:
                 packet = next(packets, None)
             except av.FFmpegError:

@@ -84,6 +84,12 @@ def carries_stereo(muxer: str, mode: str) -> bool:
     return mode != _UNNAMED and (muxer == "matroska" or (muxer == "webm" and mode in _IN_WEBM))
 
 
+def stereo_lost(muxer: str, mode: str) -> str:
+    """Return the warning that a file or stream of `muxer` does not say `mode`."""
+    way = "; use .mkv" if carries_stereo("matroska", mode) else ""
+    return f"{muxer} cannot say here that the picture is stereo 3D ({mode}){way}"
+
+
 def projections_left_out(description: str) -> Iterator[str]:
     """Yield how a stream's picture lies around the viewer, as the end of a sentence about the file."""
     found = re.search(r"(?m)^ *Spherical Mapping: ([a-z ]*[a-z])", description)

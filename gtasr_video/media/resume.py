@@ -61,7 +61,8 @@ def frames_from(reader: Reader, place: Place) -> Iterator[Frame]:
     found = _advance(reader, place)
     if found is None:
         at = float(place.pts * reader.spec.time_base)
-        raise InputError(f"{reader.path}: its frame at {at:.3f} s is not the one it was; use --restart to begin anew")
+        message = f"{reader.path}: its frame at {at:.3f} s is not the one it was; use --restart to begin anew"
+        raise InputError(message, restart=True)
     yield from found
 
 

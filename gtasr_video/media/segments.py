@@ -91,7 +91,7 @@ class Segment:
                 digest.update(data)
                 yield packet, data
         if digest.hexdigest() != self.sha256:
-            raise OutputError(f"{self.path} has been changed or damaged; run again with --restart")
+            raise OutputError(f"{self.path} has been changed or damaged; run again with --restart", restart=True)
 
     def is_whole(self) -> bool:
         """Return whether the file holds what was written."""
@@ -183,7 +183,8 @@ def join(segments: Sequence[Segment], writer: Writer) -> None:
     Raises OutputError if segments do not fit together or are damaged.
     """
     if {segment.header for segment in segments} != {writer.header}:
-        raise OutputError(f"{writer.path}: its segments were encoded in different ways; run again with --restart")
+        message = f"{writer.path}: its segments were encoded in different ways; run again with --restart"
+        raise OutputError(message, restart=True)
     clock = _decoding_times(segments)
     _expect(segments[0], writer)
     for number, segment in enumerate(segments, 1):

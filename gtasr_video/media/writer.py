@@ -22,7 +22,7 @@ from gtasr_video.media import tags
 from gtasr_video.media.blocks import WriterBlock
 from gtasr_video.media.carried import Part
 from gtasr_video.media.encoding import Encoding, Plan, plan
-from gtasr_video.media.geometry import carries_stereo
+from gtasr_video.media.geometry import carries_stereo, stereo_lost
 from gtasr_video.media.hdr import encoder_options, no_base
 from gtasr_video.media.packet_times import PacketTimes
 from gtasr_video.media.picture import PictureEncoder
@@ -317,8 +317,7 @@ class Writer(WriterBlock):
         if spec.sample_aspect != 1 and muxer in ("matroska", "webm") and plan.codec.name not in ("h264", "h265"):
             yield f"{plan.codec.name} in {muxer} cannot carry the pixel aspect {spec.sample_aspect}; use h265, or .mp4"
         if self._lost_stereo is not None:
-            way = "; use .mkv" if carries_stereo("matroska", self._lost_stereo) else ""
-            yield f"{muxer} cannot say here that the picture is stereo 3D ({self._lost_stereo}){way}"
+            yield stereo_lost(muxer, self._lost_stereo)
         if spec.rotation and muxer == "mpegts":
             yield f"{muxer} cannot carry the rotation by {spec.rotation} degrees; use .mp4 or .mkv"
         yield from self._losses()

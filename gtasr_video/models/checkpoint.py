@@ -198,7 +198,7 @@ def weights_path(name: str) -> Path:
     return path
 
 
-def load_model(name: str = "s", *, scale: int = 4, steps: int = 1) -> VideoModel:
+def load_model(name: str | os.PathLike[str] = "s", *, scale: int = 4, steps: int = 1) -> VideoModel:
     """Return a network ready for inference, in fp32 on the CPU: a tier (``s``, ``m``, ``l``), a file, or ``bicubic``.
 
     scale  one that the weights have (1 restores without enlarging), or 8: x4, then x2
@@ -216,7 +216,7 @@ def load_model(name: str = "s", *, scale: int = 4, steps: int = 1) -> VideoModel
         if steps != 1:
             raise ModelChoiceError(f"bicubic has no path to take {steps} steps on; leave out --steps")
         return Bicubic(scale)
-    path = weights_path(name)
+    path = weights_path(os.fspath(name))
     if scale == 8 and 8 not in read_card(path).scales:
         from gtasr_video.models.cascade import Cascade
 

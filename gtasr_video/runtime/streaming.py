@@ -134,6 +134,7 @@ def upscale_stream(
             sound=reader.sound,
             wish=wish,
             live=quick,
+            stereo_mode=reader.stereo_mode,
             drop_unsupported=drop_unsupported,
             on_closed=reader.stop,
         ) as writer:

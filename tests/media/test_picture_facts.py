@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -270,3 +271,17 @@ def test_a_way_for_two_eyes_that_webm_does_not_know_is_told(tmp_path: Path) -> N
     through(source, tmp_path / "b.mkv", Encoding(codec="ffv1"))
     facts = through(tmp_path / "b.mkv", tmp_path / "c.webm")
     assert any("webm cannot say here" in line and "row_interleaved" in line for line in facts["warnings"])
+
+
+@pytest.mark.parametrize("name", ["b.mkv", "b.ts"])
+def test_that_a_stream_is_for_two_eyes_is_said_or_told(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = make_clip(tmp_path / "a.ts", frames=2, picture=Picture(options={"x264-params": "frame-packing=3"}))
+    with source.open() as pipe:
+        monkeypatch.setattr(sys, "stdin", pipe)
+        report = gtasr_video.upscale("-", tmp_path / name, model=Nearest(2), device="cpu")
+    with Reader(tmp_path / name) as after:
+        assert after.stereo_mode == ("left_right" if name == "b.mkv" else None)
+    told = ["mpegts cannot say here that the picture is stereo 3D (left_right); use .mkv"]
+    assert report.output["warnings"] == ([] if name == "b.mkv" else told)

@@ -126,6 +126,18 @@ def test_frames_outlive_the_reader(tmp_path: Path) -> None:
     assert [frame_number(f.planes[0]) for f in frames] == [0, 1, 2]
 
 
+@pytest.mark.parametrize("begun", [False, True])
+def test_frames_asked_of_a_closed_reader_are_refused(tmp_path: Path, begun: bool) -> None:
+    """As by a loop behind the ``with`` block; FFmpeg would end the whole process."""
+    source = make_clip(tmp_path / "a.mp4", frames=60)
+    with Reader(source) as reader:
+        frames = iter(reader)
+        if begun:
+            next(frames)
+    with pytest.raises(InputError, match=r"a\.mp4: it was closed before all its frames were read"):
+        list(frames)
+
+
 # --- pixel formats --------------------------------------------------------------------------------------------------
 
 

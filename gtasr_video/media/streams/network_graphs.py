@@ -10,6 +10,9 @@ from gtasr_video.media.streams.config import StreamConfig
 
 # FFmpeg means to wait for ever, and this version mistakes its own default for an error.
 _LONG_S: Final = 10**6
+# Seconds that may be looked at to learn what the streams are: fewer than a program may stand still. A picture is known
+# by its next but one, and sound comes between them. Looking ends once all is known, where no more PMTs are looked for.
+_LEARN_S: Final = 8
 # What FFmpeg takes as the longest pause between two tries.
 _LONGEST_PAUSE_S: Final = 4294
 
@@ -74,7 +77,8 @@ def sink_graph(url: str, muxer: str, options: dict[str, Any]) -> Any:
     """Return the graph that sends the MPEG-TS of ``pipe:0`` to `url`, without decoding it, and says how far it is."""
     import ffmpeg
 
-    stream = ffmpeg.input("pipe:0", f="mpegts", analyzeduration=500_000, fpsprobesize=0)
+    known = {"analyzeduration": _LEARN_S * 10**6, "scan_all_pmts": 0, "fpsprobesize": 0}
+    stream = ffmpeg.input("pipe:0", f="mpegts", **known)
     out = ffmpeg.output(
         stream["v:0"], stream["a?"], url, f=muxer, c="copy", max_interleave_delta=1_000_000, flush_packets=1, **options
     )

@@ -60,10 +60,10 @@ class NetworkSource:
     away_s        seconds without a connection, after the first
     ended         why there is no more: "end", "stopped", or "lost" if it could not be had again in time
 
-    With ``on_end="stop"`` a stream has ended where it ends properly, or where its server is there and has had no more
-    of it for as long as a connection may take to open; with "wait" it never has. A film behind http(s), whose server
-    gives a length, is a file: it is gone on with from the byte reached where its server can do that, and else lost,
-    and it ends once.
+    With ``on_end="stop"`` a stream has ended where it ends properly (one of HTTP without a length: with its last chunk,
+    or where the connection is closed), or where its server is there and has had no more of it for as long as a
+    connection may take to open; with "wait" it never has. A film behind http(s), whose server gives a length, is a
+    file: it is gone on with from the byte reached where its server can do that, and else lost, and it ends once.
 
     Raises UsageError if nobody can be waited for at such an address.
     """
@@ -219,6 +219,12 @@ class NetworkSource:
         if inflow.ended == "too fast":
             self.refused += 1
             self.reason = f"more than {self._config.max_bitrate / 1e6:g} Mbit/s"
+        # Where there is no length FFmpeg says that a reply broke off which has ended, and the other way round.
+        if inflow.ended == "end" and self._film.over:
+            self.reason = ""
+            return True
+        if inflow.ended == "end" and self._film.cut:
+            self.reason = self.reason or "before its last chunk"
         return inflow.ended == "end" and code == 0 and not self.reason
 
     def _end_film(self, *, whole: bool) -> None:

@@ -193,6 +193,11 @@ class StreamReader(ReaderBlock):
         return self._conformer.needs_layer
 
     @property
+    def stereo_mode(self) -> str | None:
+        """Matroska's name of how a picture holds two eyes, None if it holds one."""
+        return self._conformer.stereo_mode
+
+    @property
     def container(self) -> str:
         """FFmpeg's name of the format the stream comes in."""
         return self._opening.facts.container

@@ -16,6 +16,7 @@ from gtasr_video.errors import GTASRVideoError, OutputError
 from gtasr_video.frames import Frame, VideoSpec, Vitals
 from gtasr_video.media.blocks import WriterBlock
 from gtasr_video.media.encoding import Encoding, Plan, plan_in
+from gtasr_video.media.geometry import carries_stereo, stereo_lost
 from gtasr_video.media.packet_times import PacketTimes
 from gtasr_video.media.picture import USUAL_RATE, PictureEncoder
 from gtasr_video.media.source import Packet
@@ -40,6 +41,7 @@ class StreamWriter(WriterBlock):
     wish        what is wanted of the sound; by default what the outlet's format holds is copied
     live        let nothing wait for more pictures: no reordering, no looking ahead. Sound that comes before the first
                 picture is left out; all other is written as it comes, whatever the picture does
+    stereo_mode  how the picture holds two eyes, by Matroska's name for it; None if it holds one
     drop_unsupported   leave transparency out where it cannot be held, instead of refusing
     on_closed   called once when nobody reads the output any more; frames given to `write` afterwards are let go,
                 and the output has ended without an error
@@ -56,6 +58,7 @@ class StreamWriter(WriterBlock):
         sound: SoundQueue | None = None,
         wish: SoundWish | None = None,
         live: bool = False,
+        stereo_mode: str | None = None,
         drop_unsupported: bool = False,
         on_closed: Callable[[], None] = lambda: None,
     ) -> None:
@@ -72,6 +75,7 @@ class StreamWriter(WriterBlock):
         self._rate = BitRate()
         self._queue = sound or SoundQueue()
         self._sound = FedSound(self._queue, wish or SoundWish(outlet.sound_taken))
+        self._stereo_mode = None if stereo_mode == "mono" else stereo_mode
         self._live, self._writing = live, threading.Lock()
         # Held by the thread that writes pictures or finishes: nothing may be closed under its hands.
         self._used = threading.RLock()
@@ -101,6 +105,8 @@ class StreamWriter(WriterBlock):
         )
         self._container = container
         self._picture = PictureEncoder(container, self._plan)
+        if self._stereo_mode is not None and carries_stereo(form.muxer, self._stereo_mode):
+            self._picture.stream.metadata["stereo_mode"] = self._stereo_mode
         self._sound.add_to(container, form, self._put_sound)
         self._picture.open()
         container.start_encoding()
@@ -262,6 +268,8 @@ class StreamWriter(WriterBlock):
     def warnings(self) -> Iterator[str]:
         """Yield one line for each way in which the output is not what the source was."""
         yield from self._sound.warnings()
+        if self._stereo_mode is not None and not carries_stereo(self._plan.container.muxer, self._stereo_mode):
+            yield stereo_lost(self._plan.container.muxer, self._stereo_mode)
         rate = self.spec.frame_rate or USUAL_RATE
         if self._counted and abs(self._count / rate - self._seconds) > 2 / rate:
             form = self._plan.container.muxer

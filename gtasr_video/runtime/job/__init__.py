@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from gtasr_video.audit import Audit, AuditError
-from gtasr_video.errors import InputError, OutputError
+from gtasr_video.errors import InputError, MediaError, OutputError
 from gtasr_video.media import Reader, Writer
 from gtasr_video.media.audit import Expected, audit_file
 from gtasr_video.media.durable import NO_SPACE, Space
@@ -39,7 +39,6 @@ from gtasr_video.runtime.upscaler import Upscaler
 
 log = logging.getLogger("gtasr_video")
 NOTICE = 25  # more than information, less than a warning
-_RESTART: Final = "--restart"  # errors that name it say that what is kept is of no use
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +192,8 @@ class _Run:
         if part != Part() and not self._job.reader.is_plain:
             raise InputError(
                 f"{path} has times that must be repaired, for which it has to be read from its beginning; "
-                "use --workers 1 --restart"
+                "use --workers 1 --restart",
+                restart=True,
             )
         if fingerprint(path) != self._source:
             raise InputError(f"{path} changed while it was read; run again when it is what it was")
@@ -241,7 +241,7 @@ class _Run:
     def _keep(self, journal: Journal, error: BaseException) -> None:
         """Say what is kept, with the error or, on Ctrl-C, by itself; not where the error says that it is of no use."""
         frames = journal.frames
-        if not frames or _RESTART in str(error):
+        if not frames or (isinstance(error, MediaError) and error.restart):
             return
         kept = f"{frames} frames are kept in {journal.folder}; the same command goes on from there"
         if isinstance(error, Exception):

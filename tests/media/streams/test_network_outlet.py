@@ -155,6 +155,21 @@ def test_lists_are_whole_and_name_only_what_is_there(name: str, tmp_path: Path) 
         receiver(str(target), segments=0, overwrite=False)
 
 
+@pytest.mark.parametrize(("fps", "frames"), [(1, 5), (25, 1)])
+def test_pictures_that_are_rare_beside_their_sound_do_not_hide_their_form(
+    fps: int, frames: int, tmp_path: Path
+) -> None:
+    source = clips.make_clip(tmp_path / "in.mp4", frames=frames, fps=fps, sound=[clips.Sound()], sound_seconds=5)
+    report = send(source, tmp_path / "live.mpd")
+    assert [fact["reason"] for fact in report.output["outputs"]] == [""]
+    # The program reads both kinds of list; PyAV is built without DASH.
+    command = [peers.program(), "-v", "error", "-i", str(tmp_path / "live.mpd"), "-c", "copy"]
+    subprocess.run([*command, str(tmp_path / "all.mkv")], check=True)
+    found = numbers(tmp_path / "all.mkv")
+    assert sorted(set(found)) == list(range(frames))
+    assert len(clips.sound_of(tmp_path / "all.mkv")[0]) > 200
+
+
 @contextmanager
 def deaf_server() -> Iterator[int]:
     """A server that accepts and never reads or answers; gives its port."""

@@ -181,6 +181,24 @@ def test_what_has_no_length_is_live_and_is_had_again(film: bytes) -> None:
     assert seen.numbers == [*range(FRAMES), *range(5)]
 
 
+@pytest.mark.parametrize("chunked", [False, True])
+def test_what_has_no_length_ends_once(chunked: bool, film: bytes) -> None:
+    with web_film.served(web_film.WebFilm(film, sized=False, chunked=chunked)) as server:
+        seen = Seen(server.url, frames=FRAMES + 5)
+    assert server.asked == [0]
+    assert seen.numbers == list(range(FRAMES))
+    assert (seen.facts["ended"], seen.facts["ended_because"]) == ("end", "")
+
+
+def test_what_breaks_off_between_chunks_is_had_again(film: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    with web_film.served(web_film.WebFilm(film, sized=False, chunked=True, breaks=1)) as server:
+        seen = Seen(server.url)
+    assert server.asked == [0, 0]
+    assert seen.numbers[-FRAMES:] == list(range(FRAMES))
+    assert seen.facts["ended"] == "end"
+    assert "the stream broke off (before its last chunk); trying again" in caplog.text
+
+
 def test_a_film_may_be_behind_a_redirect_which_has_a_length_of_its_own() -> None:
     told: list[int] = []
     film = Film(told.append)

@@ -16,6 +16,7 @@ class WebFilm:
     breaks   how many replies break off, each after so much of the whole: ``share``
     parts    whether the server gives parts; later: whether it still does so after the first reply
     sized    whether it says how long the film is
+    chunked  whether it sends it in chunks; a reply that breaks off lacks the last one
     """
 
     data: bytes
@@ -24,6 +25,7 @@ class WebFilm:
     parts: bool = True
     later: bool = True
     sized: bool = True
+    chunked: bool = False
     url: str = ""
     asked: list[int] = field(default_factory=list)
 
@@ -37,11 +39,17 @@ class WebFilm:
         if partly:
             handler.send_header("Accept-Ranges", "bytes")
             handler.send_header("Content-Range", f"bytes {begin}-{len(self.data) - 1}/{len(self.data)}")
-        if self.sized:
+        if self.chunked:
+            handler.send_header("Transfer-Encoding", "chunked")
+        elif self.sized:
             handler.send_header("Content-Length", str(len(body)))
         handler.end_headers()
         whole = len(self.asked) > self.breaks
-        handler.wfile.write(body if whole else body[: int(self.share * len(self.data))])
+        sent = body if whole else body[: int(self.share * len(self.data))]
+        if self.chunked:
+            sent = b"%x\r\n%b\r\n" % (len(sent), sent) + b"0\r\n\r\n" * whole
+            handler.close_connection = True
+        handler.wfile.write(sent)
 
 
 @contextmanager
@@ -49,6 +57,8 @@ def served(film: WebFilm) -> Iterator[WebFilm]:
     """Serve `film` on loopback."""
 
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1" if film.chunked else "HTTP/1.0"
+
         def do_GET(self) -> None:
             film.reply(self)
 

@@ -142,6 +142,13 @@ def test_it_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatc
     assert f"{out}: going on after {frames} frames that are done" in caplog.text
 
 
+def test_a_name_does_not_pass_for_advice_to_begin_anew(tmp_path: Path) -> None:
+    out = tmp_path / "out --restart.mp4"
+    with pytest.raises(OutputError) as caught:
+        do(film(tmp_path / "in.mp4"), out, before_step=ends_at(60, OutputError(f"{out}: cannot be written")))
+    assert "frames are kept in" in describe(caught.value)
+
+
 def test_what_ends_before_the_first_segment_leaves_nothing(tmp_path: Path) -> None:
     source, out = film(tmp_path / "in.mp4"), tmp_path / "out.mp4"
     with pytest.raises(Ended):
