@@ -36,6 +36,8 @@ _SITINGS: Final[dict[str, ChromaSiting]] = {
     "bottom": "center",
 }
 _UNSPECIFIED: Final = 2
+# Grey by FFmpeg's names: of these it takes the whole range for used where nothing is said, as their writers do.
+_GREY: Final = ("gray", "ya8", "ya16", "mono")
 _EXIF_CODECS: Final = {"mjpeg", "png", "apng", "webp", "tiff", "jpegxl"}
 # The upper left corner of the matrix by which players turn a picture counter-clockwise.
 _TURNS: Final = {0: (1, 0, 0, 1), 90: (0, -1, 1, 0), 180: (-1, 0, 0, -1), 270: (0, 1, -1, 0)}
@@ -68,14 +70,16 @@ def matrix_name(code: int) -> Matrix | None:
 def color_of(frame: av.VideoFrame, siting: ChromaSiting) -> ColorSpec:
     """Return how to read the numbers of `frame`, deciding where its stream does not say.
 
-    RGB and palette formats are "rgb" in full range. A matrix code that no `Matrix` covers is treated as unsaid.
+    RGB and palette formats are "rgb" in full range, and grey is in full range unless it is said to be limited. A
+    matrix code that no `Matrix` covers is treated as unsaid.
     """
     form, code = frame.format, frame.colorspace
     is_rgb = form.is_rgb or form.has_palette
     matrix = "rgb" if is_rgb else _MATRIX_OF_CODE.get(code) or guess_matrix(frame.width, frame.height)
-    if matrix == "rgb" and not is_rgb and form.name.startswith("gray"):
+    is_grey = form.name.startswith(_GREY)
+    if matrix == "rgb" and is_grey:
         matrix = guess_matrix(frame.width, frame.height)
-    full = is_rgb or form.name.startswith("yuvj") or frame.color_range == 2
+    full = is_rgb or form.name.startswith("yuvj") or frame.color_range == 2 or (is_grey and frame.color_range == 0)
     return ColorSpec(
         matrix=matrix,
         full_range=full,
