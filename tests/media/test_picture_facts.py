@@ -55,6 +55,8 @@ def planes(path: Path) -> list[Frame]:
         ("a.mov", "qtrle", "argb", "b.mkv", "ffv1"),
         ("a.mov", "png", "rgba", "b.mov", "prores"),
         ("a.mkv", "ffv1", "yuva422p10le", "b.mkv", "ffv1"),
+        ("a.mov", "prores_ks", "yuva444p10le", "b.webm", "vp9"),
+        ("a.mov", "png", "rgba", "b.mkv", "vp9"),
     ],
 )
 def test_transparency_is_enlarged_with_the_picture(
@@ -86,6 +88,19 @@ def test_transparency_a_codec_cannot_hold_is_refused_with_ways_out(tmp_path: Pat
     assert not (tmp_path / "out.mp4").exists()
     facts = through(source, tmp_path / "out.mp4", drop_unsupported=True)
     assert "h264 in mp4 cannot hold transparency; it was left out" in facts["warnings"]
+
+
+def test_what_keeps_more_of_a_transparent_picture_keeps_its_transparency(tmp_path: Path) -> None:
+    source = see_through(tmp_path / "in.mkv", "ffv1", "yuva444p12le")
+    facts = through(source, tmp_path / "out.webm")
+    assert "vp9 got 8 of 12 bits; --codec prores or ffv1 keeps more" in facts["warnings"]
+    assert "vp9 got colour as yuva420p, coarser than yuva444p12le; prores and ffv1 keep it" in facts["warnings"]
+
+
+def test_a_format_that_the_encoder_would_not_open_is_no_choice(tmp_path: Path) -> None:
+    source = see_through(tmp_path / "in.mkv", "ffv1", "yuva444p")
+    with pytest.raises(UsageError, match="vp9 cannot encode 'yuva444p'"):
+        through(source, tmp_path / "out.webm", Encoding(pix_fmt="yuva444p"))
 
 
 # --- light ----------------------------------------------------------------------------------------------------------
