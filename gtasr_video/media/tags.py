@@ -7,11 +7,12 @@ import re
 import struct
 import threading
 from collections.abc import Iterator
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 import av
 import av.logging
 from av.sidedata.sidedata import Type as SideDataType
+from av.video.stream import VideoStream
 
 from gtasr_video.frames import ChromaSiting, ColorSpec, Matrix
 
@@ -67,13 +68,33 @@ def matrix_name(code: int) -> Matrix | None:
     return _MATRIX_OF_CODE.get(code)
 
 
-def color_of(frame: av.VideoFrame, siting: ChromaSiting) -> ColorSpec:
-    """Return how to read the numbers of `frame`, deciding where its stream does not say.
+class Stated(NamedTuple):
+    """What a container says of the colours of a stream, as H.273 codes; 2 where it says nothing."""
+
+    matrix: int = _UNSPECIFIED
+    primaries: int = _UNSPECIFIED
+    transfer: int = _UNSPECIFIED
+
+
+NOTHING_STATED: Final = Stated()
+
+
+def stated_colors(stream: VideoStream) -> Stated:
+    """Return what the container says of `stream`, of which nothing has been decoded yet."""
+    context: Any = stream.codec_context
+    # No container can make RGB of what a decoder gives as YUV.
+    return Stated(context.colorspace or _UNSPECIFIED, context.color_primaries, context.color_trc)
+
+
+def color_of(frame: av.VideoFrame, siting: ChromaSiting, stated: Stated = NOTHING_STATED) -> ColorSpec:
+    """Return how to read the numbers of `frame`, deciding where neither its stream nor the container (`stated`) says.
 
     RGB and palette formats are "rgb" in full range, and grey is in full range unless it is said to be limited. A
     matrix code that no `Matrix` covers is treated as unsaid.
     """
-    form, code = frame.format, frame.colorspace
+    form = frame.format
+    # The decoder of H.265 forgets what the container says.
+    code = stated.matrix if frame.colorspace == _UNSPECIFIED else frame.colorspace
     is_rgb = form.is_rgb or form.has_palette
     matrix = "rgb" if is_rgb else _MATRIX_OF_CODE.get(code) or guess_matrix(frame.width, frame.height)
     is_grey = form.name.startswith(_GREY)
@@ -83,16 +104,16 @@ def color_of(frame: av.VideoFrame, siting: ChromaSiting) -> ColorSpec:
     return ColorSpec(
         matrix=matrix,
         full_range=full,
-        primaries=_said(frame.color_primaries),
-        transfer=_said(frame.color_trc),
+        primaries=_said(frame.color_primaries, stated.primaries),
+        transfer=_said(frame.color_trc, stated.transfer),
         chroma_siting=siting,
         matrix_code=code if _MATRIX_OF_CODE.get(code) == matrix else _UNSPECIFIED,
     )
 
 
-def _said(code: int) -> int:
-    """Return an H.273 code, with the reserved ones as unspecified."""
-    return _UNSPECIFIED if code in (0, 3) else code
+def _said(*codes: int) -> int:
+    """Return the first of these H.273 codes that says something; the reserved ones do not."""
+    return next((code for code in codes if code not in (0, _UNSPECIFIED, 3)), _UNSPECIFIED)
 
 
 def oddities(frame: av.VideoFrame, interlaced: bool) -> Iterator[str]:

@@ -22,6 +22,7 @@ from gtasr_video.media.streams.reader import StreamReader
 from gtasr_video.runtime.upscaler import Upscaler
 from tests.clips import Picture, frame_number, make_clip, see_through, with_elements
 from tests.fakes import Nearest
+from tests.media.test_streams import ffmpeg
 from tests.media.test_writer import seen
 
 
@@ -114,6 +115,21 @@ def bright(path: Path, transfer: int) -> Path:
     params = f"log-level=none:master-display={MASTERED}:max-cll=1000,400:bframes=0"
     said = Picture(9, False, 9, transfer, "topleft", options={"x265-params": params})
     return make_clip(path, codec="libx265", pix_fmt="yuv420p10le", picture=said, frames=4, size=(96, 64))
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+@pytest.mark.parametrize("transfer", ["smpte2084", "arib-std-b67"])
+def test_colours_that_the_container_alone_states_are_used(tmp_path: Path, suffix: str, transfer: str) -> None:
+    silent = make_clip(tmp_path / "silent.mkv", codec="libx265", pix_fmt="yuv420p10le", frames=4)
+    said = ["-color_primaries", "bt2020", "-color_trc", transfer, "-colorspace", "bt2020nc"]
+    source = tmp_path / f"a{suffix}"
+    ffmpeg("-i", silent, "-c", "copy", *said, source)
+    assert through(source, tmp_path / "b.mkv")["codec"] == "h265"
+    for path in (source, tmp_path / "b.mkv"):
+        with Reader(path) as reader:
+            color = reader.spec.color
+        assert (color.matrix, color.primaries) == ("bt2020", 9)
+        assert color.transfer == {"smpte2084": 16, "arib-std-b67": 18}[transfer]
 
 
 @pytest.mark.parametrize(("target", "codec"), [("b.mp4", None), ("b.mkv", None), ("b.mp4", "h264"), ("b.webm", None)])
