@@ -158,6 +158,11 @@ CONTAINERS: Final = {
 ANIMATIONS: Final = ("gif", "webp")  # which hold pictures and nothing else
 
 
+# What encoders name but do not open: libvpx unless told that it is an experiment, libx265 in no build with PyAV.
+_NOT_OPENED: Final = {
+    "libvpx-vp9": ("yuva422p", "yuva444p", "gbrap"),
+    "libx265": ("yuva420p", "yuva420p10le"),
+}
 PACKED: Final = {"bgr0": "gbrp", "bgra": "gbrap"}  # how some encoders take the 8 bits of these layouts
 
 
@@ -176,4 +181,5 @@ def pixel_formats(encoder: str) -> tuple[str, ...]:
         formats = av.Codec(encoder, "w").video_formats or ()
     except (ValueError, av.FFmpegError):
         return ()
-    return tuple(f.name for f in formats if f.name in LAYOUTS or f.name in PACKED)
+    left_out = _NOT_OPENED.get(encoder, ())
+    return tuple(f.name for f in formats if (f.name in LAYOUTS or f.name in PACKED) and f.name not in left_out)

@@ -134,7 +134,7 @@ def _spec_of(
         height=picture.height,
         time_base=facts.time_base,
         layout=_layout_of(picture, facts.codec),
-        color=tags.color_of(picture, facts.siting),
+        color=tags.color_of(picture, facts.siting, facts.colors),
         frame_rate=facts.frame_rate,
         sample_aspect=facts.sample_aspect,
         rotation=rotation,

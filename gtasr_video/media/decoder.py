@@ -51,6 +51,7 @@ class StreamFacts:
     ending    when it ends, as far as is said
     frames    how many there are, 0 if unknown
     description   what FFmpeg prints of it (`tags.describe`)
+    colors    what is said of its colours
     """
 
     index: int
@@ -68,6 +69,7 @@ class StreamFacts:
     ending: Ending | None
     frames: int
     description: str = ""
+    colors: tags.Stated = tags.NOTHING_STATED
 
 
 class Decoder:
@@ -359,4 +361,5 @@ def facts_of(container: InputContainer, stream: VideoStream) -> StreamFacts:
         ending=ending,
         frames=stream.frames,
         description=description,
+        colors=tags.stated_colors(stream),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from av.codec.codec import find_best_pix_fmt_of_list
 
@@ -26,6 +26,9 @@ from gtasr_video.media.codecs import (
 from gtasr_video.media.hardware_encoders import HARDWARE, if_it_opens
 from gtasr_video.media.hdr import encoder_options, is_hdr
 from gtasr_video.media.planes import LAYOUTS, without_alpha
+
+# On pictures of three blocks of 16 across libx265's CU-tree writes past the end of what it has, and mostly crashes.
+_NARROW: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,8 @@ class Plan:
         """The encoder's options as FFmpeg takes them."""
         options = dict(self.codec.options)
         steady = steady_x264() if self.codec.encoder == "libx264" else {}
+        if self.codec.encoder == "libx265" and min(self.width, self.height) < _NARROW:
+            steady = {"x265-params": "cutree=0"}
         for name, value in (*steady.items(), *encoder_options(self.codec.encoder, self.spec.hdr).items()):
             options[name] = f"{options[name]}:{value}" if name in options else value
         if self.crf is not None:

@@ -52,9 +52,7 @@ class Joints:
 
     def push(self, packet: Packet) -> list[Packet]:
         """Take the next packet in decoding order; return those that are ready, with their times moved."""
-        stamp = packet.dts if packet.dts is not None else packet.pts
-        if stamp is None:
-            stamp = self._last
+        stamp = self._decoded(packet)
         goes_back = stamp is not None and self._last is not None and stamp < self._last
         self._last = stamp
         ready = self.drain() if goes_back else []
@@ -65,6 +63,18 @@ class Joints:
         if len(self._held) > _REORDERING or (first is not None and stamp is not None and stamp >= first):
             ready += self.drain()
         return ready
+
+    def _decoded(self, packet: Packet) -> int | None:
+        """Return when `packet` is decoded, not moved, as far as is known.
+
+        Matroska does not say it of the first ones. They are shown later than they are decoded, up to many seconds
+        where pictures last long: that a packet is shown before the last was decoded tells that time goes back, no more.
+        """
+        if packet.dts is not None:
+            return packet.dts
+        if packet.pts is None or self._last is None:
+            return self._last
+        return min(packet.pts, self._last)
 
     def drain(self) -> list[Packet]:
         """Return what is held back, at the end or because enough is known."""

@@ -7,11 +7,12 @@ import re
 import struct
 import threading
 from collections.abc import Iterator
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 import av
 import av.logging
 from av.sidedata.sidedata import Type as SideDataType
+from av.video.stream import VideoStream
 
 from gtasr_video.frames import ChromaSiting, ColorSpec, Matrix
 
@@ -36,6 +37,8 @@ _SITINGS: Final[dict[str, ChromaSiting]] = {
     "bottom": "center",
 }
 _UNSPECIFIED: Final = 2
+# Grey by FFmpeg's names: of these it takes the whole range for used where nothing is said, as their writers do.
+_GREY: Final = ("gray", "ya8", "ya16", "mono")
 _EXIF_CODECS: Final = {"mjpeg", "png", "apng", "webp", "tiff", "jpegxl"}
 # The upper left corner of the matrix by which players turn a picture counter-clockwise.
 _TURNS: Final = {0: (1, 0, 0, 1), 90: (0, -1, 1, 0), 180: (-1, 0, 0, -1), 270: (0, 1, -1, 0)}
@@ -65,30 +68,52 @@ def matrix_name(code: int) -> Matrix | None:
     return _MATRIX_OF_CODE.get(code)
 
 
-def color_of(frame: av.VideoFrame, siting: ChromaSiting) -> ColorSpec:
-    """Return how to read the numbers of `frame`, deciding where its stream does not say.
+class Stated(NamedTuple):
+    """What a container says of the colours of a stream, as H.273 codes; 2 where it says nothing."""
 
-    RGB and palette formats are "rgb" in full range. A matrix code that no `Matrix` covers is treated as unsaid.
+    matrix: int = _UNSPECIFIED
+    primaries: int = _UNSPECIFIED
+    transfer: int = _UNSPECIFIED
+
+
+NOTHING_STATED: Final = Stated()
+
+
+def stated_colors(stream: VideoStream) -> Stated:
+    """Return what the container says of `stream`, of which nothing has been decoded yet."""
+    context: Any = stream.codec_context
+    # No container can make RGB of what a decoder gives as YUV.
+    return Stated(context.colorspace or _UNSPECIFIED, context.color_primaries, context.color_trc)
+
+
+def color_of(frame: av.VideoFrame, siting: ChromaSiting, stated: Stated = NOTHING_STATED) -> ColorSpec:
+    """Return how to read the numbers of `frame`, deciding where neither its stream nor the container (`stated`) says.
+
+    RGB and palette formats are "rgb" in full range, and grey is in full range unless it is said to be limited. A
+    matrix code that no `Matrix` covers is treated as unsaid.
     """
-    form, code = frame.format, frame.colorspace
+    form = frame.format
+    # The decoder of H.265 forgets what the container says.
+    code = stated.matrix if frame.colorspace == _UNSPECIFIED else frame.colorspace
     is_rgb = form.is_rgb or form.has_palette
     matrix = "rgb" if is_rgb else _MATRIX_OF_CODE.get(code) or guess_matrix(frame.width, frame.height)
-    if matrix == "rgb" and not is_rgb and form.name.startswith("gray"):
+    is_grey = form.name.startswith(_GREY)
+    if matrix == "rgb" and is_grey:
         matrix = guess_matrix(frame.width, frame.height)
-    full = is_rgb or form.name.startswith("yuvj") or frame.color_range == 2
+    full = is_rgb or form.name.startswith("yuvj") or frame.color_range == 2 or (is_grey and frame.color_range == 0)
     return ColorSpec(
         matrix=matrix,
         full_range=full,
-        primaries=_said(frame.color_primaries),
-        transfer=_said(frame.color_trc),
+        primaries=_said(frame.color_primaries, stated.primaries),
+        transfer=_said(frame.color_trc, stated.transfer),
         chroma_siting=siting,
         matrix_code=code if _MATRIX_OF_CODE.get(code) == matrix else _UNSPECIFIED,
     )
 
 
-def _said(code: int) -> int:
-    """Return an H.273 code, with the reserved ones as unspecified."""
-    return _UNSPECIFIED if code in (0, 3) else code
+def _said(*codes: int) -> int:
+    """Return the first of these H.273 codes that says something; the reserved ones do not."""
+    return next((code for code in codes if code not in (0, _UNSPECIFIED, 3)), _UNSPECIFIED)
 
 
 def oddities(frame: av.VideoFrame, interlaced: bool) -> Iterator[str]:

@@ -332,10 +332,13 @@ class Writer(WriterBlock):
         if plan.codec.name == "prores" and self._wanted.color.full_range:
             yield "prores has no full range; the picture was converted to limited range, which looks the same"
         if found.bits < wanted.bits:
-            yield f"{plan.codec.name} got {found.bits} of {wanted.bits} bits; --codec h265 or ffv1 keep more"
+            deeper = ("prores", "ffv1") if found.alpha else ("h265", "ffv1")
+            others = " or ".join(name for name in deeper if name != plan.codec.name)
+            yield f"{plan.codec.name} got {found.bits} of {wanted.bits} bits; --codec {others} keeps more"
         coarse = (found.log2_chroma_w, found.log2_chroma_h) > (wanted.log2_chroma_w, wanted.log2_chroma_h)
         if coarse and wanted.planes > 1:
-            yield f"{plan.codec.name} got colour as {found.name}, coarser than {wanted.name}; h264, h265, ffv1 keep it"
+            others = "prores and ffv1" if found.alpha else "h264, h265 and ffv1"
+            yield f"{plan.codec.name} got colour as {found.name}, coarser than {wanted.name}; {others} keep it"
         if self.spec.hdr is not None and not encoder_options(plan.codec.encoder, self.spec.hdr):
             yield f"{plan.codec.name} cannot carry mastering display and light level here; use h265, av1 or h264"
 

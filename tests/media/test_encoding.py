@@ -17,6 +17,7 @@ from gtasr_video.media.codecs import CODECS, CONTAINERS, GOALS, pixel_formats
 from gtasr_video.media.encoding import Encoding, Plan, plan
 from gtasr_video.media.planes import LAYOUTS
 from gtasr_video.media.streams.outlets import PIPE_FORMATS
+from tests.clips import make_clip
 
 
 def spec(layout: str = "yuv420p", width: int = 64, height: int = 48) -> VideoSpec:
@@ -179,3 +180,25 @@ def test_the_same_pictures_become_the_same_bytes_whatever_memory_held_before() -
         environment = os.environ | {"MALLOC_PERTURB_": pattern}
         made.add(subprocess.run(command, env=environment, check=True, capture_output=True).stdout)
     assert len(made) == 1
+
+
+_SMALL = """
+import sys
+from pathlib import Path
+from gtasr_video.media import Encoding, Reader, Writer
+made = set()
+for number in range(12):
+    with Reader(sys.argv[1]) as reader:
+        with Writer(sys.argv[2], reader.spec, Encoding("h265"), overwrite=True) as writer:
+            for frame in reader:
+                writer.write(frame)
+    made.add(Path(sys.argv[2]).read_bytes())
+sys.exit(len(made) != 1)
+"""
+
+
+@pytest.mark.parametrize("size", [(36, 36), (48, 34)])
+def test_small_pictures_do_not_crash_h265(tmp_path: Path, size: tuple[int, int]) -> None:
+    source = make_clip(tmp_path / "in.mkv", codec="ffv1", size=size, frames=12)
+    names = [str(source), str(tmp_path / "out.mp4")]
+    assert subprocess.run([sys.executable, "-c", _SMALL, *names], check=False).returncode == 0

@@ -200,3 +200,12 @@ def test_a_part_of_it_is_found_where_it_is_played(tmp_path: Path, start: int) ->
     assert in_step(parts[1], tmp_path / "out.mp4") > 30
     with Reader(source, start=Fraction(start)) as reader:
         assert [frame.cut for frame in reader].count(True) == (2 if start == 1 else 1)
+
+
+def test_slides_in_another_order_than_they_are_shown_are_no_joint(tmp_path: Path) -> None:
+    """Matroska does not say when the first packets are decoded, and these are shown many seconds apart."""
+    source = make_clip(tmp_path / "slides.mkv", fps=Fraction(1, 5), frames=12, bframes=3)
+    with Reader(source) as reader:
+        found = [frame.pts * reader.spec.time_base for frame in reader]
+        assert list(reader.warnings()) == []
+    assert found == [5 * number for number in range(12)]

@@ -23,6 +23,7 @@ from gtasr_video.media.streams.reader import StreamReader
 from gtasr_video.runtime.upscaler import Upscaler
 from tests.clips import Picture, frame_number, make_clip, see_through, with_elements
 from tests.fakes import Nearest
+from tests.media.test_streams import ffmpeg
 from tests.media.test_writer import seen
 
 
@@ -56,6 +57,8 @@ def planes(path: Path) -> list[Frame]:
         ("a.mov", "qtrle", "argb", "b.mkv", "ffv1"),
         ("a.mov", "png", "rgba", "b.mov", "prores"),
         ("a.mkv", "ffv1", "yuva422p10le", "b.mkv", "ffv1"),
+        ("a.mov", "prores_ks", "yuva444p10le", "b.webm", "vp9"),
+        ("a.mov", "png", "rgba", "b.mkv", "vp9"),
     ],
 )
 def test_transparency_is_enlarged_with_the_picture(
@@ -89,6 +92,19 @@ def test_transparency_a_codec_cannot_hold_is_refused_with_ways_out(tmp_path: Pat
     assert "h264 in mp4 cannot hold transparency; it was left out" in facts["warnings"]
 
 
+def test_what_keeps_more_of_a_transparent_picture_keeps_its_transparency(tmp_path: Path) -> None:
+    source = see_through(tmp_path / "in.mkv", "ffv1", "yuva444p12le")
+    facts = through(source, tmp_path / "out.webm")
+    assert "vp9 got 8 of 12 bits; --codec prores or ffv1 keeps more" in facts["warnings"]
+    assert "vp9 got colour as yuva420p, coarser than yuva444p12le; prores and ffv1 keep it" in facts["warnings"]
+
+
+def test_a_format_that_the_encoder_would_not_open_is_no_choice(tmp_path: Path) -> None:
+    source = see_through(tmp_path / "in.mkv", "ffv1", "yuva444p")
+    with pytest.raises(UsageError, match="vp9 cannot encode 'yuva444p'"):
+        through(source, tmp_path / "out.webm", Encoding(pix_fmt="yuva444p"))
+
+
 # --- light ----------------------------------------------------------------------------------------------------------
 
 MASTERED = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
@@ -100,6 +116,21 @@ def bright(path: Path, transfer: int) -> Path:
     params = f"log-level=none:master-display={MASTERED}:max-cll=1000,400:bframes=0"
     said = Picture(9, False, 9, transfer, "topleft", options={"x265-params": params})
     return make_clip(path, codec="libx265", pix_fmt="yuv420p10le", picture=said, frames=4, size=(96, 64))
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+@pytest.mark.parametrize("transfer", ["smpte2084", "arib-std-b67"])
+def test_colours_that_the_container_alone_states_are_used(tmp_path: Path, suffix: str, transfer: str) -> None:
+    silent = make_clip(tmp_path / "silent.mkv", codec="libx265", pix_fmt="yuv420p10le", frames=4)
+    said = ["-color_primaries", "bt2020", "-color_trc", transfer, "-colorspace", "bt2020nc"]
+    source = tmp_path / f"a{suffix}"
+    ffmpeg("-i", silent, "-c", "copy", *said, source)
+    assert through(source, tmp_path / "b.mkv")["codec"] == "h265"
+    for path in (source, tmp_path / "b.mkv"):
+        with Reader(path) as reader:
+            color = reader.spec.color
+        assert (color.matrix, color.primaries) == ("bt2020", 9)
+        assert color.transfer == {"smpte2084": 16, "arib-std-b67": 18}[transfer]
 
 
 @pytest.mark.parametrize(("target", "codec"), [("b.mp4", None), ("b.mkv", None), ("b.mp4", "h264"), ("b.webm", None)])

@@ -83,6 +83,22 @@ def test_sixteen_bits_stay_sixteen_bits(tmp_path: Path) -> None:
         assert (one.float() / 65535 - other.float() / 1023).abs().max() < 1e-4
 
 
+@pytest.mark.parametrize("suffix", [".tif", ".pgm", ".png", ".bmp"])
+def test_grey_of_which_nothing_is_said_uses_all_codes(tmp_path: Path, suffix: str) -> None:
+    codes = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    Image.fromarray(codes).save(tmp_path / f"in{suffix}")
+    upscale(tmp_path / f"in{suffix}", tmp_path / "out.png")
+    found = np.asarray(Image.open(tmp_path / "out.png"))
+    assert np.array_equal(found if found.ndim == 2 else found[..., 0], codes.repeat(2, 0).repeat(2, 1))
+
+
+def test_black_and_white_stay_so(tmp_path: Path) -> None:
+    dots = np.random.default_rng(2).integers(0, 2, (22, 31)).astype(bool)
+    Image.fromarray(dots).save(tmp_path / "fax.tif")
+    upscale(tmp_path / "fax.tif", tmp_path / "out.png")
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "out.png")), 255 * dots.repeat(2, 0).repeat(2, 1))
+
+
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
 def test_orientation_and_profile_are_kept(tmp_path: Path, suffix: str) -> None:
     source = labelled(tmp_path / "in.jpg", quality=98)
