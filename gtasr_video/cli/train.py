@@ -32,7 +32,7 @@ _log = logging.getLogger("gtasr_video")
 @click.option(
     "--resume",
     is_flag=True,
-    help="Go on with the run in --out, exactly where it stopped, by its own settings and data.",
+    help="Go on with the run in --out, from its last checkpoint, by its own settings and data.",
 )
 @click.option(
     "--vgg", metavar="FILE|none", envvar="GTASR_VGG", help="VGG16 weights for the perceptual distance (or $GTASR_VGG)."
@@ -53,7 +53,7 @@ def command(
     """Train a network on videos, pictures and packs, or folders of them.
 
     Weights come out as OUT/best.safetensors, for upscale --model; OUT/report.html shows how it goes. A run that
-    was stopped goes on with --resume. Several GPUs or machines: start it with torchrun.
+    was stopped goes on with --resume; Ctrl-C writes a checkpoint first. Several GPUs or machines: start it with torchrun.
 
     \b
       gtasr-video train --config train/two_stages --data clips/ photos/ --out runs/mine

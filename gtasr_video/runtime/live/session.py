@@ -14,7 +14,7 @@ from gtasr_video.runtime.account import Account
 from gtasr_video.runtime.channels import Channel
 from gtasr_video.runtime.lanes import Lane, open_lane
 from gtasr_video.runtime.live.config import Late
-from gtasr_video.runtime.live.ending import ending_well
+from gtasr_video.ending import ending_well
 from gtasr_video.runtime.live.ladder import USUAL_RATE, Ladder
 from gtasr_video.runtime.live.pace import Pace
 from gtasr_video.runtime.live.status import LiveMonitor
