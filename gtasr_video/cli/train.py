@@ -53,7 +53,8 @@ def command(
     """Train a network on videos, pictures and packs, or folders of them.
 
     Weights come out as OUT/best.safetensors, for upscale --model; OUT/report.html shows how it goes. A run that
-    was stopped goes on with --resume; Ctrl-C writes a checkpoint first. Several GPUs or machines: start it with torchrun.
+    was stopped goes on with --resume; Ctrl-C writes a checkpoint first. Several GPUs or machines: start it with
+    torchrun.
 
     \b
       gtasr-video train --config train/two_stages --data clips/ photos/ --out runs/mine

@@ -28,7 +28,7 @@ class Run:
 
     Every file is written whole or not at all, and a disk that is full costs none of those before. As a context
     it leaves no empty folder behind where a run fails before it has begun.
-    Raises TrainingError if the folder holds a run with checkpoints or weights and `resume` is False, or none and it is True.
+    Raises TrainingError if the folder holds a run and `resume` is False, or no checkpoint and it is True.
 
     writes  whether this process is the one that writes; the others look for checkpoints alone
     """

@@ -244,7 +244,7 @@ def test_a_run_that_is_told_to_end_loses_no_step(material: Path, tmp_path: Path)
 
     def told(line: dict[str, Any]) -> None:
         if line["step"] == 1:
-            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGINT)
 
     plan = settings(checkpoint_every=100)
     train(plan, [material], tmp_path / "whole", device=CPU)
