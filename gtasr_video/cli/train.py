@@ -84,6 +84,8 @@ def command(
     settings = load_config(TrainSettings, config_name, overrides, section="train", begin=begin_with)
     if vgg:
         settings = dataclasses.replace(settings, vgg=vgg)
+    if settings.vgg not in ("", "none"):
+        settings = dataclasses.replace(settings, vgg=str(Path(settings.vgg).absolute()))
     begin = str(init or settings.init)
     start = weights_path(begin) if begin else None
     with showing(settings, quiet=not is_first()) as on_step:

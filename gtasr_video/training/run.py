@@ -102,7 +102,7 @@ class Run:
         """Write ``run.json``: settings, data and device."""
         facts = {
             "settings": dataclasses.asdict(settings),
-            "data": [str(p) for p in data],
+            "data": [str(p.absolute()) for p in data],  # it may go on from another folder
             "found": summary,
             "device": device.name,
             "reason": device.reason,

@@ -89,10 +89,14 @@ def test_vgg_weights_by_option_or_environment(
     assert ratios[0] == ratios[1]
 
 
-def test_a_run_goes_on_by_its_own_settings_and_data(cli: Cli, material: Path, tmp_path: Path) -> None:
+def test_a_run_goes_on_by_its_own_settings_and_data(
+    cli: Cli, material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "run"
-    given = ["--config", "train/smoke", "--data", material, "--vgg", "none", "--set", "checkpoint_every=1"]
+    monkeypatch.chdir(material.parent)  # and goes on from another folder
+    given = ["--config", "train/smoke", "--data", material.name, "--vgg", "none", "--set", "checkpoint_every=1"]
     done = cli("train", *given, "--out", out, *shortened("train/smoke", steps=2))
+    monkeypatch.chdir(tmp_path)
     assert done.code == 0, done.err
     whole = load_network(out / "last.safetensors").state_dict()
     steps = len((out / "metrics.jsonl").read_text().splitlines())
