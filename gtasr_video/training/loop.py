@@ -66,6 +66,7 @@ def train(
         if resume:
             run.load(state)
         ranks.check(settings, state.step, device.torch_device)
+        perceptual = perceptual_distance(settings, device)  # before the material, which takes long to read
         # What a phase lacks is said now, not when its turn has come.
         largest = dataclasses.replace(
             settings.data,
@@ -73,7 +74,6 @@ def train(
             frames=max(phase.frames for phase in settings.phases),
         )
         source = ClipSource(data, largest, settings.seed, ClipSource.place(settings.data, device.torch_device))
-        perceptual = perceptual_distance(settings, device)
         recorder = None
         if ranks.is_first:
             if resume:

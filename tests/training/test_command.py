@@ -145,3 +145,24 @@ def test_two_stages_is_the_method(cli: Cli) -> None:
     assert [p.frames for p in first] == sorted(p.frames for p in first)
     assert {(p.steps, p.power) for p in second} == {(3, 1.0)}
     assert sum(p.clips // p.batch for p in second) == 2_000
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *("keep=0", "checkpoint_every=0", "validate_every=0", "validation_clips=0", "ema_clips=0", "clip_gradient=0"),
+        *("seed=-1", "workers=-1", "noise_scale=-1", "phases.0.batch=0", "phases.0.clips=0", "phases.0.frames=0"),
+        *("phases.2.refresh=0", "phases.0.power=0", "phases.0.learning_rate=nan", "data.crop=34", "data.crop=6"),
+        *("data.lead=-1", "data.crops_per_clip=0", "data.degradation.crf=[31, 16]", "data.degradation.high_crf=20"),
+        *("data.motion.shutter=[1, 0]", "data.degradation.crf=20"),
+    ],
+)
+def test_a_number_that_cannot_be_is_named_before_the_run(cli: Cli, wrong: str, tmp_path: Path) -> None:
+    """`keep=0` deleted every checkpoint, `clip_gradient=0` trained nothing; others were "not to happen"."""
+    key = wrong.partition("=")[0]
+    given = ["--config", "train/smoke", "--data", tmp_path, "--set", "tier=s", "--set", wrong, "--set", "amp=false"]
+    done = cli("train", *given, "--out", tmp_path / "run")
+    assert (done.code, len(done.err.splitlines())) == (2, 1)
+    field = key.replace(".0.", "[0].").replace(".2.", "[2].")
+    assert done.err.startswith(f"gtasr-video: error: --set {key}: '{field}' must be ")
+    assert not (tmp_path / "run").exists()

@@ -78,6 +78,13 @@ def test_bad_weights_are_not_the_last_checkpoint_and_the_run_goes_on_from_the_go
     assert [line["step"] for line in losses(run)] == list(range(1, 9))
 
 
+def test_bad_weights_that_are_validated_end_in_the_same_line(material: Path, tmp_path: Path) -> None:
+    wild = dataclasses.replace(STAGE_ONE, frames=2, learning_rate=1e30, final_learning_rate=1e30)
+    plan = settings(wild, checkpoint_every=1, validate_every=1)
+    message = failure(lambda: train(plan, [material], tmp_path / "run", device=CPU))
+    assert "is not a finite number at step" in message
+
+
 def test_a_gradient_that_is_no_number_names_its_term_and_moves_nothing(
     material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
