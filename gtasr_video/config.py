@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import math
 import re
 import tomllib
 import types
@@ -20,6 +21,30 @@ from typing import Any, TypeVar
 from gtasr_video.errors import ConfigError
 
 T = TypeVar("T")
+
+
+class BadValue(ValueError):  # noqa: N818
+    """A value that the setting `key` cannot have, which must be `must`."""
+
+    def __init__(self, key: str, must: str, value: object) -> None:
+        super().__init__(f"'{key}' must be {must}, not {value}")
+        self.key, self.must, self.value = key, must, value
+
+
+def at_least(least: float, settings: object, *keys: str) -> None:
+    """Raise BadValue for the first of the fields `keys` that is no finite number of `least` or more."""
+    for key in keys:
+        value = getattr(settings, key)
+        if not (value >= least and math.isfinite(value)):
+            raise BadValue(key, f"at least {least:g}", value)
+
+
+def rising(settings: object, *keys: str) -> None:
+    """Raise BadValue for the first of the fields `keys` that is no range: two numbers, the smaller first."""
+    for key in keys:
+        low, high = getattr(settings, key)
+        if not low <= high:
+            raise BadValue(key, "two numbers, the smaller first", [low, high])
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -199,6 +224,9 @@ def _build(cls: type[T], values: Mapping[str, Any], where: Mapping[str, str], pr
         arguments[key] = _convert(value, hints[key], full, where)
     try:
         return cls(**arguments)
+    except BadValue as error:
+        full = f"{prefix}{error.key}"
+        raise ConfigError(f"{_given_at(full, where)}: '{full}' must be {error.must}, not {error.value}") from error
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{_place(values, where, prefix)}: {error}") from error
 
@@ -296,6 +324,8 @@ def _convert_scalar(value: Any, hint: Any, key: str, where: Mapping[str, str]) -
     kind = _NAMES.get(hint) or str(hint).replace("typing.", "")
     if typing.get_origin(hint) is tuple and typing.get_args(hint)[-1] is Ellipsis:
         kind = "a list in square brackets"
+    elif typing.get_origin(hint) is tuple:
+        kind = f"a list of {len(typing.get_args(hint))} in square brackets"
     raise ConfigError(f"{_given_at(key, where)}: '{key}' must be {kind}, not {_shown(value)}")
 
 

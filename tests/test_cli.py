@@ -216,6 +216,22 @@ def test_a_job_leaves_a_file_of_the_users_alone(cli: Cli, small_clip: Path, tmp_
     assert mine.read_bytes() == b"part one of my film"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["train", "--data", "", "--out", "x"], "--data"),
+        (["train", "--data", "x", "--out", ""], "--out"),
+        (["pack", "--data", "x", "--out", ""], "--out"),
+        (["evaluate", ""], "an argument of evaluate"),
+    ],
+)
+def test_an_empty_name_is_not_this_folder(cli: Cli, arguments: list[str], named: str) -> None:
+    """As `--data "$CLIPS"` gives it where the variable is not set."""
+    done = cli(*arguments)
+    assert (done.code, done.out) == (2, "")
+    assert f"error: {named} is empty, as an unset variable of a shell is" in done.err
+
+
 def test_a_reader_that_goes_away_is_no_error() -> None:
     process = start("--help")
     assert process.stdout is not None

@@ -145,7 +145,7 @@ def test_an_unknown_key_in_set() -> None:
         ("codec=rtmp://h/app/SEC RET", "'codec' must be one of h264, h265, not an address"),
         ("weights=rtmp://h/app/SEC RET", "'weights' is a table of settings, not an address"),
         ('scales=["a"]', "'scales[0]' must be a whole number, not 'a'"),
-        ('pair=[1, "a", 2]', "'pair' must be tuple[int, str], not [1, 'a', 2]"),
+        ('pair=[1, "a", 2]', "'pair' must be a list of 2 in square brackets, not [1, 'a', 2]"),
         ("weights=3", "'weights' is a table of settings, not 3"),
         ("size=-1", "size must not be negative"),
     ],

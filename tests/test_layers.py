@@ -32,6 +32,7 @@ LAYERS = {
     "audit": 0,
     "device": 0,
     "config": 0,
+    "ending": 0,
     "pages": 0,
     "weights": 0,
 }

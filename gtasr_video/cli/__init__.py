@@ -13,12 +13,13 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from itertools import pairwise
 from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
 import click
 
-from gtasr_video.errors import GTASRVideoError, describe
+from gtasr_video.errors import GTASRVideoError, UsageError, describe
 from gtasr_video.masking import mask
 
 PROGRAM = "gtasr-video"
@@ -63,11 +64,18 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command asked for, or fail naming the nearest."""
+        """Find the command asked for, or fail naming the nearest; refuse an empty word, which names no file."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             from gtasr_video.config import nearest
 
             ctx.fail(f"no command '{args[0]}'{nearest(args[0], COMMANDS)}; there are {', '.join(COMMANDS)}")
+        for before, word in pairwise(args):
+            # `upscale` names its own; Path("") would be this folder.
+            if args[0] != "upscale" and not word:
+                empty = before if before.startswith("-") else f"an argument of {args[0]}"
+                raise UsageError(
+                    f"{empty} is empty, as an unset variable of a shell is; give a name, or . for this folder"
+                )
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

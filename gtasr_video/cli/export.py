@@ -29,14 +29,15 @@ def command(output: Path, kind: Any, model: str, scale: int, int8: bool, overwri
     from gtasr_video.cli.messages import log_to_stderr
     from gtasr_video.errors import OutputError, UsageError
     from gtasr_video.models import load_model
-    from gtasr_video.runtime.export import SUFFIXES, export
+    from gtasr_video.runtime.export import SUFFIXES, beside, export
 
     log_to_stderr(verbose=False)
     kind = kind or next((name for name, suffix in SUFFIXES.items() if output.suffix == suffix), None)
     if kind is None:
         raise UsageError(f"{output}: its ending names no format; use .onnx, .xml or .pt2")
-    if output.exists() and not overwrite:
-        raise OutputError(f"{output} exists; give --overwrite to replace it")
+    there = [file for file in (output, *beside(output, kind)) if file.exists()]
+    if there and not overwrite:
+        raise OutputError(f"{there[0]} exists; give --overwrite to replace it")
     if not output.absolute().parent.is_dir():
         raise OutputError(f"there is no folder {output.parent} for {output.name}; make it first")
     for file in export(load_model(model, scale=scale), output, kind, int8=int8):

@@ -5,10 +5,14 @@ from __future__ import annotations
 import dataclasses
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from gtasr_video.errors import UsageError
+
+if TYPE_CHECKING:
+    from gtasr_video.training.settings import TrainSettings
 
 _log = logging.getLogger("gtasr_video")
 
@@ -32,7 +36,7 @@ _log = logging.getLogger("gtasr_video")
 @click.option(
     "--resume",
     is_flag=True,
-    help="Go on with the run in --out, exactly where it stopped, by its own settings and data.",
+    help="Go on with the run in --out, from its last checkpoint, by its own settings and data.",
 )
 @click.option(
     "--vgg", metavar="FILE|none", envvar="GTASR_VGG", help="VGG16 weights for the perceptual distance (or $GTASR_VGG)."
@@ -53,7 +57,8 @@ def command(
     """Train a network on videos, pictures and packs, or folders of them.
 
     Weights come out as OUT/best.safetensors, for upscale --model; OUT/report.html shows how it goes. A run that
-    was stopped goes on with --resume. Several GPUs or machines: start it with torchrun.
+    was stopped goes on with --resume; Ctrl-C writes a checkpoint first. Several GPUs or machines: start it with
+    torchrun.
 
     \b
       gtasr-video train --config train/two_stages --data clips/ photos/ --out runs/mine
@@ -83,6 +88,7 @@ def command(
     settings = load_config(TrainSettings, config_name, overrides, section="train", begin=begin_with)
     if vgg:
         settings = dataclasses.replace(settings, vgg=vgg)
+    settings = _from_any_folder(settings)
     begin = str(init or settings.init)
     start = weights_path(begin) if begin else None
     with showing(settings, quiet=not is_first()) as on_step:
@@ -97,3 +103,13 @@ def command(
         )
     if is_first():
         click.echo(f"gtasr-video: weights are in {best}, how it went in {out / 'report.html'}", err=True)
+
+
+def _from_any_folder(settings: TrainSettings) -> TrainSettings:
+    """Return `settings` with the paths of its files absolute: --resume may be said in another folder."""
+    vgg, teacher = settings.vgg, settings.teacher
+    if vgg not in ("", "none"):
+        vgg = str(Path(vgg).absolute())
+    if teacher.endswith(".safetensors"):  # else a tier
+        teacher = str(Path(teacher).absolute())
+    return dataclasses.replace(settings, vgg=vgg, teacher=teacher)

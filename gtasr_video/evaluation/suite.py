@@ -15,7 +15,7 @@ from gtasr_video.errors import GTASRVideoError
 from gtasr_video.evaluation.cache import Cache, key
 from gtasr_video.evaluation.methods import Method
 from gtasr_video.evaluation.scores import METRICS, Scorer, Scores
-from gtasr_video.evaluation.truth import DEGRADATIONS, Degraded, degradation, degrade, find, prepare
+from gtasr_video.evaluation.truth import DEGRADATIONS, Degraded, check, degradation, degrade, find, prepare
 
 YARDSTICK = "bicubic"
 
@@ -129,10 +129,14 @@ def evaluate(
 ) -> Results:
     """Measure `methods`, by the names they have in the results (``bicubic`` among them), on the truth in `places`.
 
+    What cannot be opened or is too small ends it before anything is measured.
     Raises EvaluationError, with the clip and method it was at, for anything that cannot be measured.
     """
     results = Results(notes=list(scorer.notes))
-    for name, path in find(places):
+    found = find(places)
+    for _, path in found:
+        check(path, config.scale)
+    for name, path in found:
         on_step(f"{name}: preparing")
         clip = prepare(name, path, config.scale, config.limit_frames, cache)
         for damage in config.degradations:
@@ -146,7 +150,8 @@ def evaluate(
             results.rows.extend(rows)
             if on_rendered is not None:
                 on_rendered(degraded, files, rows)
-            cache.forget(files.values())
+            cache.forget([*files.values(), degraded.path])
+        cache.forget([clip.path])
     return results
 
 

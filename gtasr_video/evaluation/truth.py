@@ -13,6 +13,7 @@ from gtasr_video.config import nearest
 from gtasr_video.errors import EvaluationError, UsageError
 from gtasr_video.evaluation.cache import Cache, file_hash, key
 from gtasr_video.evaluation.streams import read_frames, write_frames, x264
+from gtasr_video.media.folders import below, is_shown_by_us
 from gtasr_video.ops.degrade import Blur, Noise, add_noise, blur
 from gtasr_video.ops.resize import bicubic
 
@@ -64,12 +65,13 @@ class Degraded:
 def find(places: Iterable[Path]) -> list[tuple[str, Path]]:
     """Return (name, file) of every video and picture in `places`, files or folders searched to the bottom.
 
-    Names are unique. Raises EvaluationError if a place is missing or nothing is found.
+    Hidden files and folders are left out, and the sheets of earlier measurements; linked folders are gone into. Names
+    are unique. Raises EvaluationError if a place is missing or cannot be looked into, or nothing is found.
     """
     found: list[tuple[str, Path]] = []
     for place in places:
         if place.is_dir():
-            files = sorted(p for p in place.rglob("*") if p.suffix.lower() in VIDEOS | PICTURES)
+            files = sorted(_within(place))
             if not files:
                 raise EvaluationError(f"{place}: holds no video or picture; give a folder of full-size truth")
             found += [(p.relative_to(place).with_suffix("").as_posix(), p) for p in files]
@@ -79,6 +81,20 @@ def find(places: Iterable[Path]) -> list[tuple[str, Path]]:
             raise EvaluationError(f"{place}: no such file or folder of truth")
     names = [name for name, _ in found]
     return [(name if names.count(name) == 1 else str(path), path) for name, path in found]
+
+
+def _within(folder: Path) -> Iterator[Path]:
+    for path, fault in below(folder, VIDEOS | PICTURES):
+        if fault:
+            raise EvaluationError(fault)
+        if not is_shown_by_us(path):
+            yield path
+
+
+def check(path: Path, scale: int) -> None:
+    """Raise EvaluationError if the first picture of `path` cannot be decoded, or is too small."""
+    for frame in read_frames(path, 1):
+        _crop(frame, 2 * scale, path)
 
 
 def prepare(name: str, path: Path, scale: int, limit: int | None, cache: Cache) -> Clip:

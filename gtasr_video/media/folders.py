@@ -41,6 +41,13 @@ def matching(pattern: str) -> Iterator[tuple[Path, str]]:
             yield found, fault
 
 
+def is_shown_by_us(path: Path) -> bool:
+    """Return whether a picture lies where `train` and `evaluate` put what they show: it is a result, no material."""
+    marks = {"validation": "run.json", "sheets": "results.json"}
+    mark = marks.get(path.parent.name)
+    return mark is not None and (path.parent.parent / mark).is_file()
+
+
 def is_folder(path: str | Path) -> bool:
     """Return whether `path` is a folder, or leads to one, as far as that can be asked."""
     return os.path.isdir(path)  # noqa: PTH112 - false where it cannot be asked, where Path.is_dir raises

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gtasr_video.config import at_least, rising
 from gtasr_video.ops.lines import weigh_along
 from gtasr_video.ops.resize import bicubic
 
@@ -59,6 +60,10 @@ class DegradationSettings:
     hard_crf: float = 0.1
     double_encode: float = 0.05
     drift: float = 0.15
+
+    def __post_init__(self) -> None:
+        rising(self, "blur_sigma", "noise_sigma", "grain_sigma", "crf")
+        at_least(self.crf[1], self, "high_crf")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@
 
 Inputs are x (1, 3, H, W), RGB in [-1, 1], and the state: detail, features, frame and age, with noise and drift where
 the network has noise; all zero before the first frame and after a cut. Outputs are y (1, 3, s H, s W), not limited to
-[-1, 1], and next_detail, ...: the state to give with the next frame. H and W are multiples of 8, and 16 at least.
+[-1, 1], and next_detail, ...: the state to give with the next frame. H and W are multiples of 32, and 64 at least.
 """
 
 from __future__ import annotations
@@ -35,6 +35,11 @@ from gtasr_video.runtime.backends.conversion import flatten, unflatten
 Format = Literal["onnx", "openvino", "pt2"]
 SUFFIXES: Mapping[str, str] = {"onnx": ".onnx", "openvino": ".xml", "pt2": ".pt2"}
 _OPSET = 20
+
+
+def beside(target: Path, kind: Format) -> list[Path]:
+    """Return the files that are written beside `target` in the format `kind`."""
+    return [target.with_suffix(".bin")] if kind == "openvino" else []
 
 
 class StepProgram(nn.Module):
@@ -86,7 +91,8 @@ def _need(kind: Format) -> None:
 def _written(model: GTASRVideo, folder: Path, stem: str, kind: Format, limits: Mapping[str, float]) -> list[Path]:
     program, names = exported(model)
     if kind == "pt2":
-        torch.export.save(program, folder / f"{stem}.pt2", extra_files={"facts.json": _facts(model)})
+        with _quiet():
+            torch.export.save(program, folder / f"{stem}.pt2", extra_files={"facts.json": _facts(model)})
         return [folder / f"{stem}.pt2"]
     onnx = folder / f"{stem}.onnx"
     _save_onnx(program, names, onnx, model)

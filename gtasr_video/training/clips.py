@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gtasr_video.config import BadValue, at_least
 from gtasr_video.device import free_memory
 from gtasr_video.errors import InputError, TrainingError
 from gtasr_video.ops.codec_model import codec_model
@@ -81,8 +82,10 @@ class DataSettings:
     degradation: DegradationSettings = field(default_factory=DegradationSettings)
 
     def __post_init__(self) -> None:
-        if min(self.scale, self.crop, self.frames, self.crops_per_clip) < 1 or self.crop % 2:
-            raise ValueError("scale, frames and crops_per_clip must be at least 1, crop even and positive")
+        at_least(1, self, "scale", "frames", "crops_per_clip")
+        at_least(0, self, "region", "lead", "short_side", "memory_gb")
+        if self.crop < 8 or self.crop % 4:
+            raise BadValue("crop", "a multiple of 4, at least 8", self.crop)
 
     @property
     def wanted(self) -> int:

@@ -125,7 +125,7 @@ def _jobs(path: Path, skipped: list[Skipped]) -> list[_Job]:
     try:
         shard = Shard(path)
     except InputError as error:
-        skipped.append(Skipped(str(path), _reason(error, str(path))))
+        skipped.append(Skipped(str(path), reason_of(error, str(path))))
         return []
     return [_Job(path, shard, entry) for entry in shard.entries]
 
@@ -144,14 +144,15 @@ def _read(job: _Job, reading: _Reading) -> Item | Skipped:
         else:
             item = (_read_picture if job.is_small else _read_video)(job.path, reading)
     except InputError as error:
-        return Skipped(job.name, _reason(error, job.name))
+        return Skipped(job.name, reason_of(error, job.name))
     height, width = item.size
     if min(height, width) < reading.minimum:
         return Skipped(job.name, f"{width}x{height} is smaller than a crop of {reading.minimum}x{reading.minimum}")
     return item
 
 
-def _reason(error: InputError, name: str) -> str:
+def reason_of(error: InputError, name: str) -> str:
+    """Return what is wrong with the file `name`, without its name."""
     return str(error).removeprefix(name).lstrip(": ")
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import gc
 import queue
+import signal
 import threading
 from collections.abc import Generator, Iterator
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import DataLoader, Dataset
@@ -75,6 +77,7 @@ class Loader:
         options: dict[str, Any] = {}
         if workers and on_cpu:
             options = {"num_workers": workers, "prefetch_factor": prefetch, "multiprocessing_context": "fork"}
+            options["worker_init_fn"] = _outlive_one_sigterm
         batches = _Numbered(source, batch_size, *part)
         self._loader = DataLoader(batches, batch_size=None, sampler=_From(start_index), collate_fn=_as_is, **options)
         self._in_thread = bool(workers) and not on_cpu
@@ -107,6 +110,15 @@ def _ready_to_fork() -> Iterator[None]:
         yield
     finally:
         gc.unfreeze()
+
+
+def _outlive_one_sigterm(worker: int) -> None:
+    """Let a data process go on after one SIGTERM: where a whole group is told to end, the step under way wants it."""
+
+    def heard(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+
+    signal.signal(signal.SIGTERM, heard)
 
 
 def _as_is(item: Any) -> Any:

@@ -12,13 +12,17 @@ Several processes (torchrun) take one step together: each its share of the same 
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from gtasr_video.device import Device
+from gtasr_video.ending import ending_well
 from gtasr_video.errors import TrainingError
 from gtasr_video.models.gtasr import GTASRVideo
 from gtasr_video.training.clips import ClipSource, Loader
@@ -34,6 +38,8 @@ from gtasr_video.training.state import RunState
 from gtasr_video.training.step import NotFinite, Stepper
 
 Line = dict[str, Any]
+
+_log = logging.getLogger("gtasr_video")
 
 
 def train(
@@ -51,7 +57,8 @@ def train(
     init     weights to start from (a .safetensors file of the same tier)
     resume   go on from the last checkpoint in `out`
     on_step  called with each line of ``metrics.jsonl`` as it is written
-    Returns the path of the best weights. Raises TrainingError.
+    Returns the path of the best weights. Raises TrainingError, and KeyboardInterrupt after Ctrl-C, SIGTERM or SIGHUP:
+    the first ends the run after the step it is at, with a checkpoint, the second at once.
     """
     with joined(device) as ranks, Run(out, resume=resume, writes=ranks.is_first) as run:
         settings = settle(settings, init, run, resume=resume)
@@ -60,6 +67,7 @@ def train(
         if resume:
             run.load(state)
         ranks.check(settings, state.step, device.torch_device)
+        perceptual = perceptual_distance(settings, device)  # before the material, which takes long to read
         # What a phase lacks is said now, not when its turn has come.
         largest = dataclasses.replace(
             settings.data,
@@ -67,7 +75,6 @@ def train(
             frames=max(phase.frames for phase in settings.phases),
         )
         source = ClipSource(data, largest, settings.seed, ClipSource.place(settings.data, device.torch_device))
-        perceptual = perceptual_distance(settings, device)
         recorder = None
         if ranks.is_first:
             if resume:
@@ -76,9 +83,14 @@ def train(
             run.forget_after(state.step)
             recorder = Recorder(run, settings, source, perceptual, device)
         try:
-            for line in steps(settings, state, source, perceptual, teacher, device, ranks):
-                if recorder is not None:
-                    recorder.record(line, state, on_step)
+            with _wish_to_stop(ranks) as wish:
+                for line in steps(settings, state, source, perceptual, teacher, device, ranks):
+                    if recorder is not None:
+                        recorder.record(line, state, on_step)
+                    if wish.is_set() and recorder is not None and state.step < recorder.total:
+                        run.save(state, settings)
+                        _log.info("stopped after step %d; train --resume --out %s goes on", state.step, out)
+                        raise KeyboardInterrupt
         except NotFinite as error:
             good = run.drop(state.step) if ranks.is_first else "stopped"
             number = locate(settings, state.step).phase
@@ -86,6 +98,22 @@ def train(
                 f"{error}; {good}: lower phases.{number}.learning_rate, or --resume with another --set seed=N"
             ) from error
         return run.result
+
+
+@contextmanager
+def _wish_to_stop(ranks: Ranks) -> Iterator[threading.Event]:
+    """Yield what is set at the first signal to end; never where several processes train: they must stop as one."""
+    wish = threading.Event()
+
+    def end() -> None:
+        _log.info("ending after this step, with a checkpoint; a second signal ends at once, without")
+        wish.set()
+
+    if ranks.count > 1:
+        yield wish
+        return
+    with ending_well(end):
+        yield wish
 
 
 def steps(

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gtasr_video.config import rising
+
 
 @dataclass(frozen=True, slots=True)
 class MotionSettings:
@@ -26,6 +28,9 @@ class MotionSettings:
     layers: float = 0.35
     blur: float = 0.15
     shutter: tuple[float, float] = (0.2, 0.8)
+
+    def __post_init__(self) -> None:
+        rising(self, "shutter")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -24,10 +25,10 @@ from torch import Tensor
 
 from gtasr_video.errors import InputError, OutputError, TrainingError, UsageError
 from gtasr_video.training.files import find_files, kind_of
-from gtasr_video.training.library import Skipped
+from gtasr_video.training.library import Skipped, reason_of
 from gtasr_video.training.licences import MANIFEST, Origins
 from gtasr_video.training.pictures import read_picture, shrink_to
-from gtasr_video.training.shards import Entry, write_shards
+from gtasr_video.training.shards import Entry, Shard, write_shards
 
 if TYPE_CHECKING:
     from gtasr_video.media.access import VideoFile
@@ -107,10 +108,13 @@ def pack(
 
 def _write(members: Sequence[tuple[Entry, bytes]], out: Path) -> int:
     """Write a pack beside `out`, put it in its place when it is whole, and return its size."""
-    partial = out.with_name(f"{out.name}.part")
+    out = out.absolute()
+    partial = out.with_name(f"{out.name}.part-{os.getpid()}")
     try:
-        shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be written ({error.strerror})") from error
+    try:
         write_shards(members, partial)
         if out.exists():
             shutil.rmtree(out)
@@ -127,8 +131,15 @@ def _check_room(out: Path, *, overwrite: bool) -> None:
         return
     if not overwrite:
         raise OutputError(f"{out} exists; name a new folder, or replace it with -y")
-    if not out.is_dir() or any(f.suffix != ".tar" and f.name != MANIFEST for f in out.iterdir()):
+    if not out.is_dir() or not all(f.name == MANIFEST or _is_shard(f) for f in out.iterdir()):
         raise OutputError(f"{out} is not a pack, and is not replaced")
+
+
+def _is_shard(path: Path) -> bool:
+    try:
+        return kind_of(path) == "pack" and bool(Shard(path))
+    except InputError:
+        return False
 
 
 def _excerpts(path: Path, skipped: list[Skipped]) -> Iterator[_Piece]:
@@ -138,7 +149,7 @@ def _excerpts(path: Path, skipped: list[Skipped]) -> Iterator[_Piece]:
             raise InputError(f"{path}: is a pack already")
         count = len(_index(path).pts) or _CLIP_FRAMES
     except InputError as error:
-        skipped.append(Skipped(str(path), str(error).removeprefix(f"{path}: ")))
+        skipped.append(Skipped(str(path), reason_of(error, str(path))))
         return
     for start in range(0, max(1, count - _CLIP_FRAMES // 4), _CLIP_FRAMES):
         yield _Piece(path, start, min(_CLIP_FRAMES, count - start))
@@ -167,7 +178,7 @@ class _Job:
                     if isinstance(result, InputError):
                         self.failed += 1
                         name = str(piece.path)
-                        self.skipped.append(Skipped(name, str(result).removeprefix(f"{name}: ")))
+                        self.skipped.append(Skipped(name, reason_of(result, name)))
                     else:
                         yield result
 

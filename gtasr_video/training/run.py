@@ -20,6 +20,7 @@ from gtasr_video.training.settings import TrainSettings
 from gtasr_video.training.state import RunState
 
 _log = logging.getLogger("gtasr_video")
+_BEST, _LAST = "best.safetensors", "last.safetensors"
 
 
 class Run:
@@ -27,7 +28,7 @@ class Run:
 
     Every file is written whole or not at all, and a disk that is full costs none of those before. As a context
     it leaves no empty folder behind where a run fails before it has begun.
-    Raises TrainingError if the folder holds a run and `resume` is False, or none and it is True.
+    Raises TrainingError if the folder holds a run and `resume` is False, or no checkpoint and it is True.
 
     writes  whether this process is the one that writes; the others look for checkpoints alone
     """
@@ -37,11 +38,17 @@ class Run:
         self.checkpoints = out / "checkpoints"
         self.metrics = out / "metrics.jsonl"
         found = self._newest_first()
+        weights = [name for name in (_BEST, _LAST) if (out / name).exists()]
+        # A run that was killed before its first checkpoint leaves nothing to go on from, and nothing to lose.
+        if not found and weights:
+            raise TrainingError(
+                f"{out}: its checkpoints are gone; begin in another --out with --init {out / weights[0]}, or delete it"
+            )
         if resume and not found:
             raise TrainingError(f"{out}: no checkpoint to resume from; start without --resume")
         if not writes:
             return
-        if not resume and (found or self.metrics.exists()):
+        if not resume and found:
             raise TrainingError(f"{out}: already holds a run; go on with --resume, or choose another --out")
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
@@ -95,7 +102,7 @@ class Run:
         """Write ``run.json``: settings, data and device."""
         facts = {
             "settings": dataclasses.asdict(settings),
-            "data": [str(p) for p in data],
+            "data": [str(p.absolute()) for p in data],  # it may go on from another folder
             "found": summary,
             "device": device.name,
             "reason": device.reason,
@@ -161,18 +168,18 @@ class Run:
     def keep_best(self, state: RunState, settings: TrainSettings, clips: int, score: float) -> None:
         """Write ``best.safetensors`` (averaged weights) if `score` is the lowest so far."""
         if score < state.best:
-            self._save_weights(self.out / "best.safetensors", state, settings, clips)
+            self._save_weights(self.out / _BEST, state, settings, clips)
             state.best = score
 
     def finish(self, state: RunState, settings: TrainSettings, clips: int) -> None:
         """Write ``last.safetensors``."""
-        self._save_weights(self.out / "last.safetensors", state, settings, clips)
+        self._save_weights(self.out / _LAST, state, settings, clips)
 
     @property
     def result(self) -> Path:
         """The best weights, or the last where nothing was validated."""
-        best = self.out / "best.safetensors"
-        return best if best.exists() else self.out / "last.safetensors"
+        best = self.out / _BEST
+        return best if best.exists() else self.out / _LAST
 
     def _save_weights(self, path: Path, state: RunState, settings: TrainSettings, clips: int) -> None:
         licence, data = settings.licence, settings.data_note

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal
 
-from gtasr_video.config import nearest
+from gtasr_video.config import BadValue, at_least, nearest
 from gtasr_video.models.consistency import Path as ConsistencyPath
 from gtasr_video.models.gtasr import TIERS
 from gtasr_video.training.clips import DataSettings
@@ -76,6 +76,10 @@ class Phase:
     weights: Weights = field(default_factory=Weights)
 
     def __post_init__(self) -> None:
+        at_least(1, self, "clips", "frames", "batch", "refresh", "perceptual_crops", "perceptual_size")
+        at_least(0, self, "warm_up", "perceptual_frames", "learning_rate", "final_learning_rate", "end_share")
+        if not self.power > 0:
+            raise BadValue("power", "above 0", self.power)
         if self.steps < 2:
             raise ValueError(f"steps must be 2 at least, not {self.steps}: without one between there is no trajectory")
 
@@ -150,6 +154,12 @@ class TrainSettings:
     data_note: str = ""
 
     def __post_init__(self) -> None:
+        at_least(1, self, "ema_clips", "checkpoint_every", "keep", "validate_every", "validation_clips")
+        at_least(0, self, "seed", "workers")
+        if not self.clip_gradient > 0:  # 0 would let nothing move
+            raise BadValue("clip_gradient", "above 0", self.clip_gradient)
+        if self.noise_scale is not None:
+            at_least(0, self, "noise_scale")
         if self.tier not in ("auto", *TIERS):
             hint = nearest(self.tier, TIERS)
             raise ValueError(f"tier must be one of auto, {', '.join(TIERS)}, not '{self.tier}'{hint}")
@@ -163,11 +173,6 @@ class TrainSettings:
     def wants_perceptual(self) -> bool:
         """Whether any phase has a weight for the perceptual distance."""
         return any(phase.weights.perceptual for phase in self.phases)
-
-    @property
-    def wants_teacher(self) -> bool:
-        """Whether any phase has a weight for distillation."""
-        return any(phase.weights.distillation for phase in self.phases)
 
     def settled(self, tier: str, noise_scale: float) -> TrainSettings:
         """Return these settings with nothing left open: what was ``auto`` or None is as given, `without` is applied."""

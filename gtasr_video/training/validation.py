@@ -52,7 +52,8 @@ class Validation:
         """
         ours = self._scores(model)
         gain = ours["psnr"] - self.bicubic["psnr"]
-        ratios = {f"validation/{k}_ratio": ours[k] / self.bicubic[k] for k in ("vgg", "jitter") if self.bicubic.get(k)}
+        known = [k for k in ("vgg", "jitter") if k in ours and self.bicubic.get(k)]  # bad weights have none
+        ratios = {f"validation/{k}_ratio": ours[k] / self.bicubic[k] for k in known}
         score = ratios.get("validation/vgg_ratio", 1.0) - 0.25 * gain
         return {"validation/psnr_gain": gain, **ratios, "validation/score": score}
 

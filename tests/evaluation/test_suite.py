@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -232,3 +233,28 @@ def test_bad_input_is_one_line(arguments: list[str], reason: str, code: int, tru
 def test_a_missing_extra_is_named(truth_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "cv2" else math)
     assert "opencv-python-headless; pip install 'gtasr-video[evaluate]'" in failure(run(truth_folder))
+
+
+def test_what_cannot_be_measured_is_said_before_anything_is(truth_folder: Path, tmp_path: Path) -> None:
+    """One bad file among many cost the measurements of all before it."""
+    (folder := tmp_path / "truth").mkdir()
+    (folder / "a.mp4").symlink_to(truth_folder / "moving.mp4")
+    (folder / "z.mp4").write_bytes(b"no video")
+    asked = []
+    nothing = FrameMethod("bicubic", None, lambda frames: iter([asked.append(frames)]))  # type: ignore[arg-type]
+    scorer, config = Scorer(None, None, choose("cpu")), EvaluateConfig(degradations=("web",))
+    with closing(Cache(None)) as cache, pytest.raises(EvaluationError, match=r"z\.mp4: cannot be decoded"):
+        evaluate([folder], {"bicubic": nothing}, config, scorer, cache)
+    assert not asked
+
+
+def test_the_room_of_a_clip_is_given_back_when_it_is_measured(
+    truth_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lossless copies of all clips filled the disk where there were many."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    scorer, config = Scorer(None, None, choose("cpu")), EvaluateConfig(degradations=("web",), scale=2)
+    with closing(Cache(None)) as cache:
+        evaluate([truth_folder], {"bicubic": bicubic(2)}, config, scorer, cache)
+        left = [path.name for path in tmp_path.rglob("*") if path.suffix in (".mkv", ".mp4")]
+    assert not left

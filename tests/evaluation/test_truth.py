@@ -35,6 +35,19 @@ def test_equal_names_are_told_apart(truth_folder: Path, tmp_path: Path) -> None:
     assert len(set(names)) == 3
 
 
+def test_own_sheets_and_hidden_files_are_no_truth(truth_folder: Path, tmp_path: Path) -> None:
+    """`evaluate . --out report` measured its own sheets the second time; macOS lays a `._` file beside each."""
+    (tmp_path / "linked").symlink_to(truth_folder)
+    (tmp_path / "report" / "sheets").mkdir(parents=True)
+    (tmp_path / "report" / "sheets" / "moving-web.jpg").write_bytes(b"a picture")
+    (tmp_path / "report" / "results.json").write_text("{}")
+    (tmp_path / "._moving.mp4").write_bytes(b"of another system")
+    assert [name for name, _ in find([tmp_path])] == ["linked/moving", "linked/stills/still"]
+    (tmp_path / "gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
+    with pytest.raises(EvaluationError, match=r"gone\.mp4.*cannot be read"):
+        find([tmp_path])
+
+
 def test_no_truth_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(EvaluationError, match="holds no video or picture"):
         find([tmp_path])

@@ -147,3 +147,7 @@ def test_the_command_says_what_is_wrong(tmp_path: Path, cli: Callable[..., Outco
         assert outcome.code in (1, 2)
         assert said in outcome.err
     assert (tmp_path / "there.onnx").read_text(encoding="utf-8") == "mine"
+    (tmp_path / "other.bin").write_text("mine", encoding="utf-8")  # which goes with other.xml, or with other.param
+    outcome = cli("export", tmp_path / "other.xml")
+    assert (outcome.code, outcome.err.count("other.bin exists")) == (1, 1)
+    assert (tmp_path / "other.bin").read_text(encoding="utf-8") == "mine"

@@ -75,11 +75,18 @@ def test_finetune_starts_from_weights_by_name_or_file(cli: Cli, material: Path, 
     assert read_card(out / "last.safetensors").architecture == read_card(shipped).architecture
 
 
-def test_a_smaller_tier_learns_from_a_larger_one(cli: Cli, material: Path, tmp_path: Path) -> None:
-    given = ["--config", "train/distil", "--init", "s", "--data", material, "--vgg", "none"]
+def test_a_smaller_tier_learns_from_a_larger_one(
+    cli: Cli, material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gtasr_video.models import weights_path
+
+    monkeypatch.chdir(weights_path("m").parent)
+    given = ["--config", "train/distil", "--set", "teacher=m.safetensors", "--init", "s", "--data", material, "--vgg"]
     out = tmp_path / "mine"
-    done = cli("train", *given, "--out", out, *shortened("train/distil"))
+    done = cli("train", *given, "none", "--out", out, *shortened("train/distil"))
     assert done.code == 0, done.err
+    kept = json.loads((out / "run.json").read_text())["settings"]["teacher"]
+    assert kept == str(weights_path("m")), "it may go on from another folder"
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert all(line["loss/distil"] > 0 for line in lines)
     assert read_card(out / "last.safetensors").architecture.tier == "s"
@@ -128,10 +135,14 @@ def test_vgg_weights_by_option_or_environment(
     assert ratios[0] == ratios[1]
 
 
-def test_a_run_goes_on_by_its_own_settings_and_data(cli: Cli, material: Path, tmp_path: Path) -> None:
+def test_a_run_goes_on_by_its_own_settings_and_data(
+    cli: Cli, material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "run"
-    given = ["--config", "train/smoke", "--data", material, "--vgg", "none", "--set", "checkpoint_every=1"]
+    monkeypatch.chdir(material.parent)  # and goes on from another folder
+    given = ["--config", "train/smoke", "--data", material.name, "--vgg", "none", "--set", "checkpoint_every=1"]
     done = cli("train", *given, "--out", out, *shortened("train/smoke", steps=2))
+    monkeypatch.chdir(tmp_path)
     assert done.code == 0, done.err
     whole = load_network(out / "last.safetensors").state_dict()
     steps = len((out / "metrics.jsonl").read_text().splitlines())
@@ -180,3 +191,24 @@ def test_two_stages_is_the_method(cli: Cli) -> None:
     assert [p.frames for p in first] == sorted(p.frames for p in first)
     assert {(p.steps, p.power) for p in second} == {(3, 1.0)}
     assert sum(p.clips // p.batch for p in second) == 2_000
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *("keep=0", "checkpoint_every=0", "validate_every=0", "validation_clips=0", "ema_clips=0", "clip_gradient=0"),
+        *("seed=-1", "workers=-1", "noise_scale=-1", "phases.0.batch=0", "phases.0.clips=0", "phases.0.frames=0"),
+        *("phases.2.refresh=0", "phases.0.power=0", "phases.0.learning_rate=nan", "data.crop=34", "data.crop=6"),
+        *("data.lead=-1", "data.crops_per_clip=0", "data.degradation.crf=[31, 16]", "data.degradation.high_crf=20"),
+        *("data.motion.shutter=[1, 0]", "data.degradation.crf=20"),
+    ],
+)
+def test_a_number_that_cannot_be_is_named_before_the_run(cli: Cli, wrong: str, tmp_path: Path) -> None:
+    """`keep=0` deleted every checkpoint, `clip_gradient=0` trained nothing; others were "not to happen"."""
+    key = wrong.partition("=")[0]
+    given = ["--config", "train/smoke", "--data", tmp_path, "--set", "tier=s", "--set", wrong, "--set", "amp=false"]
+    done = cli("train", *given, "--out", tmp_path / "run")
+    assert (done.code, len(done.err.splitlines())) == (2, 1)
+    field = key.replace(".0.", "[0].").replace(".2.", "[2].")
+    assert done.err.startswith(f"gtasr-video: error: --set {key}: '{field}' must be ")
+    assert not (tmp_path / "run").exists()

@@ -6,8 +6,10 @@ import dataclasses
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,6 +76,13 @@ def test_bad_weights_are_not_the_last_checkpoint_and_the_run_goes_on_from_the_go
     assert good.stem == "step-00000004"
     train(settings(STAGE_ONE, STAGE_ONE, checkpoint_every=1), [material], run, device=CPU, resume=True)
     assert [line["step"] for line in losses(run)] == list(range(1, 9))
+
+
+def test_bad_weights_that_are_validated_end_in_the_same_line(material: Path, tmp_path: Path) -> None:
+    wild = dataclasses.replace(STAGE_ONE, frames=2, learning_rate=1e30, final_learning_rate=1e30)
+    plan = settings(wild, checkpoint_every=1, validate_every=1)
+    message = failure(lambda: train(plan, [material], tmp_path / "run", device=CPU))
+    assert "is not a finite number at step" in message
 
 
 def test_a_gradient_that_is_no_number_names_its_term_and_moves_nothing(
@@ -232,3 +241,70 @@ def test_metrics_that_cannot_be_written_end_the_run(material: Path, tmp_path: Pa
     message = failure(lambda: train(plan, [material], run, device=CPU, on_step=fill))
     assert message.startswith(f"{run / 'metrics.jsonl'}: cannot be written (No space left on device)")
     assert [path.stem for path in checkpoints(run)] == ["step-00000002"]
+
+
+# A run that is told to end
+
+
+def test_a_run_that_is_told_to_end_loses_no_step(material: Path, tmp_path: Path) -> None:
+    """A checkpoint may be hours away, and there may be none yet."""
+
+    def told(line: dict[str, Any]) -> None:
+        if line["step"] == 1:
+            signal.raise_signal(signal.SIGINT)
+
+    plan = settings(checkpoint_every=100)
+    train(plan, [material], tmp_path / "whole", device=CPU)
+    with pytest.raises(KeyboardInterrupt):
+        train(plan, [material], tmp_path / "run", device=CPU, on_step=told)
+    assert len(checkpoints(tmp_path / "run")) == 1
+    assert len(losses(tmp_path / "run")) < 4
+    train(plan, [material], tmp_path / "run", device=CPU, resume=True)
+    assert [line["loss"] for line in losses(tmp_path / "run")] == [line["loss"] for line in losses(tmp_path / "whole")]
+
+
+def test_a_signal_to_the_whole_group_does_not_end_the_step_either(material: Path, tmp_path: Path) -> None:
+    """As service managers and batch systems send it: to the data processes, too."""
+    out = tmp_path / "run"
+    small = ["data.crop=32", "validation_clips=1", "checkpoint_every=999", "phases.0.clips=9999", "phases.0.batch=2"]
+    given = [
+        "train",
+        "--config",
+        "train/smoke",
+        "--data",
+        material,
+        "--out",
+        out,
+        *(w for s in small for w in ("--set", s)),
+    ]
+    command = [sys.executable, "-m", "gtasr_video", *map(str, given)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not (out / "metrics.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert f"train --resume --out {out} goes on" in err
+    assert len(checkpoints(out)) == 1
+
+
+def test_a_run_killed_before_its_first_checkpoint_can_be_begun_anew(material: Path, tmp_path: Path) -> None:
+    plan, run = settings(), tmp_path / "run"
+    train(plan, [material], run, device=CPU)
+    whole = losses(run)
+    for path in (*checkpoints(run), run / "best.safetensors", run / "last.safetensors"):
+        path.unlink()
+    assert "start without --resume" in failure(lambda: train(plan, [material], run, device=CPU, resume=True))
+    train(plan, [material], run, device=CPU)
+    assert [line["loss"] for line in losses(run)] == [line["loss"] for line in whole]
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_weights_whose_checkpoints_are_gone_are_not_replaced(material: Path, tmp_path: Path, resume: bool) -> None:
+    run = tmp_path / "run"
+    train(settings(), [material], run, device=CPU)
+    for path in checkpoints(run):
+        path.unlink()
+    said = failure(lambda: train(settings(), [material], run, device=CPU, resume=resume))
+    assert f"--init {run / 'best.safetensors'}" in said

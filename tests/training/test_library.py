@@ -86,6 +86,28 @@ def test_files_are_found_in_a_fixed_order_each_once(folder: Path) -> None:
     assert find_files([folder, folder / "clips"]) == sorted(set(find_files([folder])))
 
 
+def test_linked_folders_are_searched_and_what_leads_nowhere_is_named(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    linked = tmp_path_factory.mktemp("linked")
+    (linked / "a").symlink_to(folder)
+    (linked / "gone.mp4").symlink_to("/nowhere.mp4")
+    (linked / "a.png").mkdir()
+    found = [path.relative_to(linked / "a") for path in find_files([linked])]
+    assert found == [path.relative_to(folder) for path in find_files([folder])]
+    assert "gone.mp4" in caplog.text
+
+
+def test_what_a_run_shows_within_its_data_is_no_material(folder: Path) -> None:
+    """`train --data . --out runs/mine` would train on its own pictures once it is resumed."""
+    before = find_files([folder])
+    for name, mark in (("runs/mine/validation/step-1.webp", "run.json"), ("report/sheets/a-web.png", "results.json")):
+        picture = save_picture(folder / name, texture(96, 96))
+        assert picture in find_files([folder])
+        (picture.parent.parent / mark).write_text("{}")
+        assert find_files([folder]) == before
+
+
 def test_detail_is_where_there_is_something_to_see(folder: Path) -> None:
     half = texture(96, 192)
     half[:, :, 96:] = 128

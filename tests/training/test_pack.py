@@ -108,6 +108,25 @@ def test_nothing_is_replaced_unasked_and_no_half_pack_is_left(data: Path, tmp_pa
     assert [f.name for f in tmp_path.iterdir()] == ["pack"]
 
 
+def test_archives_and_folders_of_the_users_are_left_alone(
+    data: Path, packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (mine := tmp_path / "backups").mkdir()
+    with tarfile.open(mine / "letters.tar", "w") as tar:
+        tar.add(data / "manifest.csv")
+    with pytest.raises(OutputError, match="is not a pack, and is not replaced"):
+        pack([data], mine, 10**6, overwrite=True)
+    assert [path.name for path in mine.iterdir()] == ["letters.tar"]
+    (beside := tmp_path / "pack.part").mkdir()
+    (beside / "letter.txt").write_text("mine")
+    pack([data / "stills"], tmp_path / "pack", 10**6)
+    assert (beside / "letter.txt").read_text() == "mine"
+    monkeypatch.chdir(tmp_path / "pack")
+    pack([data / "clips"], Path(), 10**6, overwrite=True)
+    assert [entry.kind for entry in Shard(tmp_path / "pack" / "shard-000.tar").entries] == ["clip", "clip"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["backups", "pack", "pack.part"]
+
+
 def test_the_same_data_makes_the_same_pack(data: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
         pack([data], tmp_path / name, 300_000)

@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from gtasr_video.ending import ending_well
 from gtasr_video.frames import Frame, FrameReader, FrameWriter, Interruptible, Stoppable, VideoSpec
 from gtasr_video.runtime.account import Account
 from gtasr_video.runtime.channels import Channel
 from gtasr_video.runtime.lanes import Lane, open_lane
 from gtasr_video.runtime.live.config import Late
-from gtasr_video.runtime.live.ending import ending_well
 from gtasr_video.runtime.live.ladder import USUAL_RATE, Ladder
 from gtasr_video.runtime.live.pace import Pace
 from gtasr_video.runtime.live.status import LiveMonitor
