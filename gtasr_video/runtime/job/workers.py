@@ -21,7 +21,6 @@ from typing import Any, Final
 
 import torch
 
-from gtasr_video import errors
 from gtasr_video.errors import DeviceError, GTASRVideoError, describe
 from gtasr_video.media import Reader
 from gtasr_video.media.decoder import Decoder
@@ -113,12 +112,10 @@ def _run(line: Connection, threads: int, work: Callable[..., None], arguments: t
     torch.set_num_threads(threads)
     try:
         work(*arguments)
-    except KeyboardInterrupt:
-        line.send(("KeyboardInterrupt", ""))
-    except GTASRVideoError as error:
-        line.send((type(error).__name__, describe(error)))
+    except (KeyboardInterrupt, GTASRVideoError) as error:
+        line.send(error)  # with its notes, without its cause
     except Exception as error:
-        line.send(("GTASRVideoError", f"a worker failed ({type(error).__name__}: {describe(error)})"))
+        line.send(GTASRVideoError(f"a worker failed ({type(error).__name__}: {describe(error)})"))
 
 
 def _end_with_parent() -> None:
@@ -147,10 +144,7 @@ def _raise_what_failed(helper: Helper) -> None:
     helper.process.join()
     with contextlib.suppress(EOFError):
         if helper.line.poll():
-            name, text = helper.line.recv()
-            if name == "KeyboardInterrupt":
-                raise KeyboardInterrupt
-            raise getattr(errors, name, GTASRVideoError)(text)
+            raise helper.line.recv()
     if helper.process.exitcode:
         raise DeviceError(f"a worker process died (exit code {helper.process.exitcode}); run the same command again")
 
