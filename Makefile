@@ -18,8 +18,10 @@ setup: $(VENV)/.dev ## install the package and everything the tests and checks n
 demo: $(VENV)/.base ## install the package, enlarge the sample clip x4, say where the result is and what was measured
 	@$(BIN)/python pipelines/demo.py
 
+# Files of tests are shared among processes of one thread each, in their order, as few tests can take long; every process holds torch, so
+# four are enough.
 test: $(VENV)/.dev ## install what the tests need and run them
-	@$(BIN)/python -m pytest
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-gpu: $(VENV)/.dev ## run the tests that need a CUDA device; without one they fail
 	@GTASR_REQUIRE_GPU=1 $(BIN)/python -m pytest -m gpu

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any, Final
@@ -27,6 +26,8 @@ _FORMATS: Final = (
     "nut,matroska,webm,mpegts,yuv4mpegpipe,flv,mov,mp4,m4a,3gp,3g2,mj2,avi,mpeg,ogg,ivf,obu,h264,hevc,mjpeg"
 )
 _BUFFER: Final = 1 << 16
+# Formats of bare pictures, in which FFmpeg says nothing of bytes left over.
+_UNPACKED: Final = ("rawvideo", "yuv4mpegpipe")
 # Pictures before the first key picture cannot be decoded; streams that never send one are shown after so many packets.
 _LONGEST_WAIT: Final = 300
 
@@ -41,6 +42,9 @@ class Connection:
     video_stream   index of the picture's stream; None takes the first that is no still
 
     Raises InputError if it is no stream that can be read, or holds no picture, UsageError if it has no `video_stream`.
+
+    corrupt   how many packets and pictures were damaged so far
+    cut_off   how it ended, where that was within a picture: the end of a sentence about the stream
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class Connection:
     ) -> None:
         self.inflow, self.name = inflow, name
         self.corrupt = 0
+        self.cut_off = ""
         self.closed = False
         self._container = self._open(form, self._options(form, options, seconds, max_pixels))
         self._form = self._container.format.name
@@ -124,7 +129,11 @@ class Connection:
         wanted = self.sounds[: len(sound.tracks)]
         tracks = {stream.index: number for number, stream in enumerate(wanted)}
         waiting: int | None = 0
+        end = 0
         for packet in self._packets(wanted):
+            if packet.is_corrupt and self._form == "rawvideo":
+                break  # it has too few bytes: those that are left over
+            end = (packet.pos or 0) + packet.size
             self.corrupt += packet.is_corrupt
             time = self._move(packet, clock)
             if packet.stream_index in tracks:
@@ -135,11 +144,23 @@ class Connection:
             else:
                 waiting += 1
         yield from self._decode(None)
+        if self._form in _UNPACKED and self.inflow.total > end and self.inflow.ended != "stopped":
+            self.cut_off = self._within_a_picture()
 
     def _packets(self, sounds: tuple[AudioStream, ...]) -> Iterator[Packet]:
         """Yield packets of the picture and of `sounds`; what breaks off has ended."""
-        with contextlib.suppress(av.FFmpegError):
+        try:
             yield from packets_of(self._container, [self.video, *sounds])
+        except av.FFmpegError as error:
+            if self.inflow.ended != "stopped":
+                self.cut_off = f"breaks off ({error.strerror}); what came before that is kept"
+
+    def _within_a_picture(self) -> str:
+        context = self.video.codec_context
+        end = f"ends within a picture of {context.width}x{context.height}, which is left out"
+        if self._form == "rawvideo":
+            end += "; if the output is torn or discoloured, give the right --size and --input-pix-fmt"
+        return end
 
     def _move(self, packet: Packet, clock: StreamClock) -> Fraction:
         """Move the times of `packet` onto `clock`; returns the decoding time in seconds.

@@ -242,6 +242,9 @@ class StreamReader(ReaderBlock):
         """Yield one line for each thing in the source that was not as it should be."""
         name = self.source.name
         yield from self._conformer.warnings(name, self.corrupt_packets)
+        # Of a stream that is had again its source says why.
+        if self._connection.cut_off and self.source.can_wait:
+            yield f"{name} {self._connection.cut_off}"
         if self.source.clock.jumps:
             yield f"{name}: its clock jumped {self.source.clock.jumps} times; times were joined"
         if self.source.lost:

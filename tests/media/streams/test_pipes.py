@@ -183,6 +183,29 @@ def test_rawvideo_needs_to_be_told_what_it_is() -> None:
             through(data, wrong)
 
 
+@pytest.mark.parametrize("form", ["y4m", "rawvideo", "rawvideo of another size"])
+@pytest.mark.parametrize("place", ["pipe", "file"])
+def test_bytes_that_make_no_whole_picture_are_told(form: str, place: str, tmp_path: Path) -> None:
+    marks = (b"YUV4MPEG2 W64 H48 F25:1 C420mpeg2\n", b"FRAME\n") if form == "y4m" else (b"", b"")
+    whole = marks[0] + b"".join(marks[1] + bytes([level]) * FRAME for level in (16, 200))
+    config = {"y4m": None, "rawvideo": RAW}.get(form, StreamConfig("rawvideo", "56x48", "25"))
+    told = []
+    for data in (whole, whole + marks[1] + bytes(100)):
+        (tmp_path / "in").write_bytes(data)
+        if place == "pipe":
+            _, report = through(data, config)
+        else:
+            drain = Drain()
+            with (tmp_path / "in").open("rb") as file:
+                report = relay(file.fileno(), drain.fd, config)
+            drain.end()
+        told.append(report.input["warnings"])
+    assert len(told[0]) == ("another" in form)
+    assert len(told[1]) == 1
+    assert "ends within a picture of" in told[1][0]
+    assert ("--size" in told[1][0]) == (form != "y4m")
+
+
 @pytest.mark.parametrize("form", ["y4m", "rawvideo", "nut"])
 def test_the_first_frame_leaves_before_the_third_comes(form: str) -> None:
     """No stage waits for more than it needs: the sender sends two frames, and nothing more until one came back."""
