@@ -119,7 +119,7 @@ def _read_file(path: Path, section: str, values: dict[str, Any], where: dict[str
     if path in seen:
         raise ConfigError(f"{path}: 'extends' leads back to itself")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         data = tomllib.loads(text)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error})") from error

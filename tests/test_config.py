@@ -173,6 +173,12 @@ def test_files_that_cannot_be_read_or_are_no_toml(tmp_path: Path) -> None:
         load_config(Settings, str(tmp_path / "b.toml"))
 
 
+def test_a_byte_order_mark_as_windows_editors_write_it_is_no_error(tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text('name = "m"\n', encoding="utf-8-sig")
+    assert load_config(Settings, str(file)).name == "m"
+
+
 def test_a_file_extends_one_beside_it_wherever_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine").mkdir()
     write(tmp_path / "mine" / "base.toml", 'name = "base"\n')
