@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from gtasr_video.audit import Audit
 from gtasr_video.media import labels
@@ -129,26 +129,43 @@ def _kind(stream: dict[str, Any]) -> tuple[str, str]:
 
 def _compare_sound(audit: Audit, source: Path, output: Path) -> None:
     for number, (one, other) in enumerate(zip(_spans(source), _spans(output), strict=False)):
-        for what, wanted, found in zip(("begins", "ends"), one, other, strict=True):
-            if abs(wanted - found) > _SOUND_TOLERANCE:
+        tolerance = max(_SOUND_TOLERANCE, one.priming, other.priming)
+        for what, wanted, found in (("begins", one.begin, other.begin), ("ends", one.end, other.end)):
+            if abs(wanted - found) > tolerance:
                 away = f"{abs(float(found - wanted)):.3f} s {'later' if found > wanted else 'earlier'}"
                 audit.faults.append(f"sound track {number} {what} {away}")
 
 
-def _spans(path: Path) -> list[tuple[Fraction, Fraction]]:
-    """Return the seconds at which each sound track begins and ends, after the beginning of the picture.
+class _Span(NamedTuple):
+    """When a sound track begins and ends, in seconds after the beginning of the picture.
 
-    What an edit list hides is not heard, and does not count.
+    priming  the silence that its encoder may begin with, which some containers hide and others do not
     """
-    with _beside(path, "audio") as (zero, tracks, packets):
-        spans: dict[int, list[Fraction]] = {track: [] for track in tracks}
+
+    begin: Fraction
+    end: Fraction
+    priming: Fraction
+
+
+def _spans(path: Path) -> list[_Span]:
+    """Return when each sound track that has any sound is heard. What an edit list hides is not, and does not count."""
+    spans: dict[int, _Span] = {}
+    with _beside(path, "audio") as (zero, _, packets):
         for packet in packets:
             if packet.pts is not None and not packet.is_discard:
-                begin = packet.pts * packet.time_base
+                begin = packet.pts * packet.time_base - zero
                 end = begin + (packet.duration or 0) * packet.time_base
-                known = spans[packet.stream_index]
-                spans[packet.stream_index] = [min([begin, *known[:1]]), max([end, *known[1:]])]
-    return [(span[0] - zero, span[1] - zero) for span in spans.values() if span]
+                known = spans.get(packet.stream_index) or _Span(begin, end, _priming(packet.stream))
+                spans[packet.stream_index] = known._replace(begin=min(begin, known.begin), end=max(end, known.end))
+    return [spans[index] for index in sorted(spans)]
+
+
+def _priming(stream: Any) -> Fraction:
+    """Return what two frames of the codec last: AAC begins with 1024 to 2112 samples, which at 8 kHz is much."""
+    context = stream.codec_context
+    if context is None or not context.frame_size or not context.sample_rate:
+        return Fraction(0)
+    return Fraction(2 * context.frame_size, context.sample_rate)
 
 
 @contextlib.contextmanager

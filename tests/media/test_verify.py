@@ -128,6 +128,16 @@ def test_sound_that_an_edit_list_hides_does_not_count(suffix: str, tmp_path: Pat
     assert gtasr_video.verify(source, out).faults == []
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
+def test_what_an_encoder_begins_with_does_not_count(suffix: str, tmp_path: Path) -> None:
+    """AAC begins with 1024 samples of silence, an eighth of a second at 8 kHz; MP4 hides them, the others do not."""
+    source = make_clip(tmp_path / "in.mp4", frames=25, sound=[Sound("aac", rate=8000)])
+    out = tmp_path / f"out{suffix}"
+    gtasr_video.upscale(source, out, model="bicubic", scale=2)
+    assert gtasr_video.verify(source, out).faults == []
+    assert gtasr_video.verify(out, source).faults == []
+
+
 def test_the_command(source: Path, tmp_path: Path, cli: Cli) -> None:
     out = tmp_path / "out.mp4"
     assert cli("upscale", source, out, "--model", "bicubic", "--scale", "2").code == 0
