@@ -78,6 +78,14 @@ def test_empty_file(cli: Cli, out: Path, tmp_path: Path) -> None:
     refused(upscale(cli, empty, out), 1, str(empty), "empty")
 
 
+def test_a_name_of_a_pipe_as_output(cli: Cli, out: Path, small_clip: Path) -> None:
+    """As /dev/stdout is one: a link to a pipe, whose own name nobody knows."""
+    os.mkfifo(out.with_name("pipe"))
+    out.symlink_to(out.with_name("pipe"))
+    refused(upscale(cli, small_clip, out, "-y"), 1, f"{out} is no file but a pipe or a device", "write to -")
+    nothing_left(out.parent, out, out.with_name("pipe"))
+
+
 def test_a_playlist_leads_nowhere(cli: Cli, out: Path, tmp_path: Path) -> None:
     playlist = tmp_path / "list.mp4"
     playlist.write_text("#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n")

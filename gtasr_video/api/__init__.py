@@ -12,7 +12,7 @@ from gtasr_video.api.request import Request, upscale_file
 from gtasr_video.api.times import Seconds, parse_seconds, window_of
 from gtasr_video.audit import Audit
 from gtasr_video.errors import UsageError
-from gtasr_video.media.source import refuse_empty
+from gtasr_video.media.source import refuse_empty, refuse_pipe
 from gtasr_video.media.verify import verify as compare_files
 from gtasr_video.models import VideoModel
 from gtasr_video.runtime.pictures import PictureJob, concerns_pictures, upscale_pictures
@@ -173,6 +173,8 @@ def _check_paths(source: str | os.PathLike[str], output: str | os.PathLike[str],
     refuse_empty(source, "INPUT")
     refuse_empty(output, "OUTPUT")
     check_streams(os.fspath(source), os.fspath(output), also)
+    if not is_stream(os.fspath(output)):
+        refuse_pipe(Path(output))  # by the name that was given: behind /dev/stdout there is another
     if Path(source).is_dir():
         raise UsageError(f"{source} is a folder; give one video file, or use upscale_folder")
 

@@ -18,7 +18,7 @@ from av.container import InputContainer
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
-from gtasr_video.errors import InputError, UsageError
+from gtasr_video.errors import InputError, OutputError, UsageError
 
 # Formats that are files of media. Left out on purpose: playlists and scripts that make FFmpeg open other files or
 # addresses (hls, dash, concat, imf, sdp, ...), devices, and text that it would render (tty, ...).
@@ -90,6 +90,12 @@ def refuse_empty(name: str | os.PathLike[str], what: str) -> None:
     """Raise UsageError if `name` is empty: as a path it would be the current folder, and nobody has named that."""
     if not os.fspath(name):
         raise UsageError(f"{what} is empty, as an unset variable of a shell is; give a name, or . for this folder")
+
+
+def refuse_pipe(output: Path) -> None:
+    """Raise OutputError if `output` is there and is a pipe or a device, such as /dev/stdout."""
+    if os.path.exists(output) and not os.path.isfile(output) and not os.path.isdir(output):  # noqa: PTH110, PTH112, PTH113 - which never raise
+        raise OutputError(f"{output} is no file but a pipe or a device; write to - and send it there: - > FILE")
 
 
 def same_file(path: Path, other: Path) -> bool:

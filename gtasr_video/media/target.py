@@ -13,7 +13,7 @@ from typing import Final
 from gtasr_video.errors import OutputError, UsageError
 from gtasr_video.media.codecs import CONTAINERS
 from gtasr_video.media.durable import NO_SPACE, free_name, sync_folder
-from gtasr_video.media.source import refuse_address, same_file
+from gtasr_video.media.source import refuse_address, refuse_pipe, same_file
 
 log = logging.getLogger("gtasr_video")
 
@@ -60,8 +60,7 @@ class Target:
     def _check_free(self) -> None:
         if self.path.is_dir():
             raise OutputError(f"{self.path} is a folder; give a file name for the output")
-        if self.path.exists() and not self.path.is_file():
-            raise OutputError(f"{self.path} is no file but a pipe or a device; write to - and send it there: - > FILE")
+        refuse_pipe(self.path)
         if not self.path.parent.is_dir():
             raise OutputError(f"there is no folder {self.path.parent} for the output; make it first")
         if self.path.exists() and not self._overwrite:
