@@ -116,10 +116,11 @@ def upscale_stream(
         if reader.needs_layer and not drop_unsupported:
             raise UsageError(no_base(reader.source.name))
         budget_s = live.budget_s(waits=reader.source.can_wait)
+        outlet: Outlet
         if receivers:
             patience = config.give_up if config.on_end == "stop" else None
             can_wait = budget_s is None and reader.source.can_wait
-            outlet: Outlet = NetworkOutlet(receivers, patience_s=patience, can_wait=can_wait)
+            outlet = NetworkOutlet(receivers, patience_s=patience, can_wait=can_wait)
         else:
             outlet = open_outlet(output, config, reader.container, overwrite=overwrite)
         if asked and is_raw(outlet, encoding):
@@ -151,16 +152,21 @@ def upscale_stream(
                     paced=_comes_in_bursts(source, reader, budget_s, (output, *config.also)),
                     monitor=monitor,
                 )
-        missed = [*outlet.warnings()]
-        lost = _mostly_lost(reader, report)
-        for warning in (*reader.warnings(), *lost, *(() if writer.closed else writer.warnings()), *missed):
-            log.warning("%s", warning)
-        if report.input.get("ended") == "lost":
-            log.warning("what came before is whole in %s", report.output["path"])
-            raise InputError(f"{reader.source.name}: lost, and not had again ({report.input['ended_because']})")
-        warnings = [*report.output["warnings"], *missed]
-        whole = replace(report, output={**report.output, "streams": streams, "warnings": warnings})
-        return settled(whole, Path(writer.outlet.name) if isinstance(writer.outlet, FileOutlet) else None)
+        return _told(reader, writer, report, streams)
+
+
+def _told(reader: StreamReader, writer: StreamWriter, report: Report, streams: list[dict[str, Any]]) -> Report:
+    """Warn of what was not as it should be, and return the whole report. Raises InputError if the stream was lost."""
+    missed = [*writer.outlet.warnings()]
+    lost = _mostly_lost(reader, report)
+    for warning in (*reader.warnings(), *lost, *(() if writer.closed else writer.warnings()), *missed):
+        log.warning("%s", warning)
+    if report.input.get("ended") == "lost":
+        log.warning("what came before is whole in %s", report.output["path"])
+        raise InputError(f"{reader.source.name}: lost, and not had again ({report.input['ended_because']})")
+    warnings = [*report.output["warnings"], *missed]
+    whole = replace(report, output={**report.output, "streams": streams, "warnings": warnings})
+    return settled(whole, Path(writer.outlet.name) if isinstance(writer.outlet, FileOutlet) else None)
 
 
 def _not_carried(entry: dict[str, Any]) -> dict[str, Any]:
