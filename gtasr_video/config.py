@@ -47,6 +47,34 @@ def rising(settings: object, *keys: str) -> None:
             raise BadValue(key, "two numbers, the smaller first", [low, high])
 
 
+def check_types(settings: object) -> None:
+    """Raise ConfigError for the first field of the dataclass `settings`, or of one in it, that its type cannot be.
+
+    What files and ``--set`` give is converted; what a program gives is checked here, or would be misread in silence.
+    """
+    hints = typing.get_type_hints(type(settings))
+    for found in dataclasses.fields(typing.cast(Any, settings)):
+        value, hint = getattr(settings, found.name), hints[found.name]
+        if not _fits(value, hint):
+            _convert(value, hint, found.name, {})  # says what it must be
+            raise ConfigError(f"'{found.name}' cannot be {_shown(value)}")
+        if dataclasses.is_dataclass(value):
+            check_types(value)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, options = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, option) for option in options)
+    if origin is typing.Literal:
+        return value in options
+    if origin is tuple:
+        kinds = [options[0]] * len(value) if options[-1] is Ellipsis else options
+        return isinstance(value, tuple) and all(map(_fits, value, kinds))
+    wanted = (int, float) if hint is float else hint
+    return isinstance(value, wanted) and (hint is bool or not isinstance(value, bool))
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return `` (did you mean 'x'?)`` for the known name closest to `name`, or an empty string."""
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)

@@ -21,6 +21,7 @@ import gtasr_video
 from gtasr_video import Encoding, Reader, UpscaleConfig, Upscaler, Writer, load_model
 from gtasr_video.api import parse_seconds
 from gtasr_video.errors import InputError, OutputError, UsageError
+from gtasr_video.runtime.live.config import LiveConfig
 from tests import fakes
 from tests.clips import see_through
 
@@ -176,6 +177,35 @@ def test_an_output_that_is_a_link_goes_where_it_leads(small_clip: Path, tmp_path
     assert [path.name for path in large.iterdir()] == [f"there-{name}"]
     with pytest.raises(OutputError, match="exists; use -y"):
         gtasr_video.upscale(small_clip, small / name, model="bicubic", frames=1, drop_unsupported=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"scale": "2"}, "'scale' must be a whole number, not '2'"),
+        ({"crf": 20.5}, "'crf' must be a whole number, not 20.5"),
+        ({"seed": True}, "'seed' must be a whole number, not True"),
+        ({"codec": 5}, "'codec' cannot be 5"),
+        ({"deinterlace": "yes"}, "'deinterlace' must be one of auto, always, never, not 'yes'"),
+        ({"frames": 2.5}, "frames must be a whole number, not 2.5"),
+        ({"workers": 1.5}, "workers must be a whole number, not 1.5"),
+    ],
+    ids=str,
+)
+def test_a_value_of_another_type_is_refused(
+    small_clip: Path, tmp_path: Path, given: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        gtasr_video.upscale(small_clip, tmp_path / "out.mp4", **({"model": "bicubic", "scale": 2} | given))
+    assert message in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_settings_of_streams_and_of_live_runs_are_looked_at_too() -> None:
+    with pytest.raises(UsageError, match=r"'dtype' must be one of .*, not 'int8'"):
+        UpscaleConfig(dtype="int8")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"'late' must be one of bicubic, drop, not 'never'"):
+        UpscaleConfig(live=LiveConfig(late="never"))  # type: ignore[arg-type]
 
 
 def test_warnings_go_to_the_log(small_clip: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 
-from gtasr_video.config import load_config
+from gtasr_video.config import check_types, load_config
 from gtasr_video.device import Device, choose
 from gtasr_video.media import Encoding
 from gtasr_video.media.codecs import Goal
@@ -61,6 +61,9 @@ class UpscaleConfig:
     bake_rotation: bool = False
     stream: StreamConfig = field(default_factory=StreamConfig)
     live: LiveConfig = field(default_factory=LiveConfig)
+
+    def __post_init__(self) -> None:
+        check_types(self)
 
     @staticmethod
     def load(name: str | None = None, overrides: Iterable[str] = ()) -> UpscaleConfig:

@@ -39,6 +39,8 @@ class Request:
 def upscale_file(request: Request, model: VideoModel | None, *, progress: Mode) -> Report:
     """Do the job of `request`, by `model` if it is given. Raises UsageError, and what `run_job` raises."""
     workers = request.working["workers"]
+    if not isinstance(workers, int):
+        raise UsageError(f"workers must be a whole number, not {workers!r}")
     if workers < 1 or (workers > 1 and model is not None):
         raise UsageError("several workers need the network by its name or file" if model else "workers: at least 1")
     with _opened(request, model) as job:

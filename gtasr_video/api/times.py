@@ -41,6 +41,8 @@ def _bad_time(value: Seconds, name: str) -> UsageError:
 
 def window_of(start: Seconds | None, duration: Seconds | None, frames: int | None) -> Window:
     """Return the part of a file that these mean together. Raises UsageError."""
+    if not isinstance(frames, int | None):  # from a program of one's own
+        raise UsageError(f"frames must be a whole number, not {frames!r}")
     if frames is not None and frames < 1:
         raise UsageError(f"frames must be at least 1, not {frames}")
     if frames is not None and frames > _MOST_FRAMES:
