@@ -55,24 +55,10 @@ def check_types(settings: object) -> None:
     hints = typing.get_type_hints(type(settings))
     for found in dataclasses.fields(typing.cast(Any, settings)):
         value, hint = getattr(settings, found.name), hints[found.name]
-        if not _fits(value, hint):
-            _convert(value, hint, found.name, {})  # says what it must be
-            raise ConfigError(f"'{found.name}' cannot be {_shown(value)}")
-        if dataclasses.is_dataclass(value):
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint) and isinstance(value, hint):
             check_types(value)
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    origin, options = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, option) for option in options)
-    if origin is typing.Literal:
-        return value in options
-    if origin is tuple:
-        kinds = [options[0]] * len(value) if options[-1] is Ellipsis else options
-        return isinstance(value, tuple) and all(map(_fits, value, kinds))
-    wanted = (int, float) if hint is float else hint
-    return isinstance(value, wanted) and (hint is bool or not isinstance(value, bool))
+        elif _convert(value, hint, found.name, {}) != value:
+            raise ConfigError(f"'{found.name}' cannot be {_shown(value)}")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -347,7 +333,7 @@ def _convert_scalar(value: Any, hint: Any, key: str, where: Mapping[str, str]) -
         return value
     if hint is str and not isinstance(value, Mapping | list):
         return str(value)
-    if hint is Path and isinstance(value, str):
+    if hint is Path and isinstance(value, str | Path):
         return Path(value)
     kind = _NAMES.get(hint) or str(hint).replace("typing.", "")
     if typing.get_origin(hint) is tuple and typing.get_args(hint)[-1] is Ellipsis:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import click
 
-from gtasr_video.errors import GTASRVideoError, UsageError, describe
+from gtasr_video.errors import GTASRVideoError, describe
 from gtasr_video.masking import mask
 
 PROGRAM = "gtasr-video"
@@ -70,12 +70,10 @@ class LazyGroup(click.Group):
 
             ctx.fail(f"no command '{args[0]}'{nearest(args[0], COMMANDS)}; there are {', '.join(COMMANDS)}")
         for before, word in pairwise(args):
-            # `upscale` names its own; Path("") would be this folder.
-            if args[0] != "upscale" and not word:
-                empty = before if before.startswith("-") else f"an argument of {args[0]}"
-                raise UsageError(
-                    f"{empty} is empty, as an unset variable of a shell is; give a name, or . for this folder"
-                )
+            if not word and args[0] != "upscale":  # which names its own
+                from gtasr_video.media.source import refuse_empty
+
+                refuse_empty(word, before if before.startswith("-") else f"an argument of {args[0]}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
