@@ -1,7 +1,8 @@
 """The training loop.
 
 A run is a list of phases. Each optimiser step draws a batch of clips by number, unrolls the network over their frames,
-sums the terms of the phase's stage, and moves the weights by AdamW; an exponential average of the weights is what is
+sums the terms of the phase's stage, and moves the weights by AdamW (with those of the discriminator, where a phase has
+one); an exponential average of the weights is what is
 validated and shipped. Progress is counted in clips seen. Everything random follows from (seed, step), so that the
 state of a run is: weights, average, the optimiser's moments, and the number of the step. A killed run goes on where
 its last checkpoint was: on CPUs to the same bit, on a GPU to rounding, as gradients are summed in no fixed order there.
@@ -132,7 +133,8 @@ def steps(
         phase = settings.phases[place.phase]
         _begin(state, settings, place)
         frozen, listened_to = _frozen(state, phase, place.step_in_phase), _ready(teacher, phase)
-        objective = Objective(state.model, phase, perceptual, frozen, listened_to, ranks)
+        judge = state.discriminator if phase.weights.adversarial else None
+        objective = Objective(state.model, phase, perceptual, frozen, listened_to, judge, ranks)
         drawn = source.with_settings(dataclasses.replace(settings.data, frames=phase.frames, scale=phase.scale))
         part = (ranks.rank, ranks.count)
         batches = Loader(drawn, phase.batch, _first_batch(place, phase), workers=settings.workers, part=part)

@@ -91,6 +91,22 @@ def color(prediction: Tensor, y: Tensor) -> Tensor:
     return (prediction.mean((2, 3)) - y.mean((2, 3))).abs().mean()
 
 
+def adversarial(of_made: Tensor) -> Tensor:
+    """Return L_Adv = -E[D(made)]: what is made shall look true to the discriminator.
+
+    of_made  the discriminator's verdicts, of any shape
+    """
+    return -of_made.mean()
+
+
+def discriminator(of_true: Tensor, of_made: Tensor) -> Tensor:
+    """Return the hinge loss of the discriminator, E[max(0, 1 - D(true))] + E[max(0, 1 + D(made))].
+
+    Lim and Ye, "Geometric GAN" (arXiv 1705.02894). What it is sure of teaches it no more.
+    """
+    return (1 - of_true).relu().mean() + (1 + of_made).relu().mean()
+
+
 def temporal_trajectory_alignment(
     error: Tensor, previous_error: Tensor, flow: Tensor, mask: Tensor, path: Path, share: Tensor | None = None
 ) -> Tensor:

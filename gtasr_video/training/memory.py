@@ -44,7 +44,7 @@ def too_large(
 
 def _as_options(number: int, phase: Phase) -> str:
     options = f"--set phases.{number}.batch={phase.batch}"
-    if phase.weights.perceptual:
+    if phase.weights.looks_at_windows:
         options += f" --set phases.{number}.perceptual_crops={phase.perceptual_crops}"
     return options
 

@@ -14,6 +14,7 @@ from gtasr_video.models.gtasr import Context, GTASRVideo
 from gtasr_video.models.temporal import Reference, find_reference, move_picture
 from gtasr_video.training import losses
 from gtasr_video.training.clips import Batch
+from gtasr_video.training.discriminator import Discriminator
 from gtasr_video.training.losses import Perceptual
 from gtasr_video.training.ranks import Ranks
 from gtasr_video.training.settings import Phase
@@ -136,6 +137,7 @@ class Objective:
     perceptual  the VGG16 distance; None leaves Charbonnier alone in every distance
     frozen      the frozen copy g of stage II; None in stage I
     teacher     the network whose outputs are to be matched, ready at the phase's scale; None without distillation
+    discriminator  what is asked how true the outputs look, and learns to tell; None without the adversarial term
     ranks       the processes that share the batch: the windows of the perceptual distance are shared, too
     """
 
@@ -146,10 +148,11 @@ class Objective:
         perceptual: Perceptual | None,
         frozen: GTASRVideo | None = None,
         teacher: GTASRVideo | None = None,
+        discriminator: Discriminator | None = None,
         ranks: Ranks = ALONE,
     ) -> None:
         self.model, self.phase, self.perceptual, self.frozen = model, phase, perceptual, frozen
-        self.teacher = teacher
+        self.teacher, self.discriminator = teacher, discriminator
         self.windows = max(1, phase.perceptual_crops // ranks.count)
         # The weights' card will say on which points of a path they were trained last.
         self.path = model.path = phase.path(model.noise_scale)
@@ -164,6 +167,8 @@ class Objective:
             "loss/ssim": w.similarity,
             "loss/color": w.color,
             "loss/distil": w.distillation,
+            "loss/adversarial": w.adversarial,
+            "loss/discriminator": 1.0,  # moves the discriminator alone
             "loss/dtm": w.dtm,
             "loss/rect": w.rectification,
             "loss/tta": w.temporal_trajectory,
@@ -191,6 +196,10 @@ class Objective:
                 before = of_teacher if reference else None
                 taught, of_teacher = self._taught(self.teacher, moment, before, state, t)
                 sums["loss/distil"].append(self._distance(moment, taught, draw))
+            if self.discriminator is not None and moment.share:
+                verdict = self._verdict(self.discriminator, moment, previous, draw)
+                for name, value in verdict.items():
+                    sums[name].append(value)
             if previous is not None:
                 for name, value in self._pair_terms(previous, moment, pictures, k - 1).items():
                     sums[name].append(value)
@@ -360,6 +369,23 @@ class Objective:
                 now.prediction, self._moved(before.prediction, now), now.x0, self._moved(before.x0, now), confidence
             )
         return terms
+
+    def _verdict(self, discriminator: Discriminator, now: Moment, before: Moment | None, draw: Draw) -> Terms:
+        """Return what the discriminator holds against windows of a frame, and its own error about them."""
+        change = true_change = torch.zeros_like(now.x0)
+        if before is not None:
+            change = now.prediction - self._moved(before.prediction, now)
+            true_change = now.x0 - self._moved(before.x0, now)
+        yup, made, change, true, true_change = self._windows(
+            draw, now.context.yup, now.prediction, change, now.x0, true_change
+        )
+        # What it says here is the network's to learn from, not its own.
+        discriminator.requires_grad_(False)
+        heard = losses.adversarial(discriminator(made, change, yup))
+        discriminator.requires_grad_(True)
+        of_true = discriminator(true, true_change, yup)
+        of_made = discriminator(made.detach(), change.detach(), yup)
+        return {"loss/adversarial": heard, "loss/discriminator": losses.discriminator(of_true, of_made)}
 
     def _moved(self, picture: Tensor, now: Moment) -> Tensor:
         """Move a picture of the frame before as the network moves its reference."""

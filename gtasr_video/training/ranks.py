@@ -62,7 +62,7 @@ class Ranks:
         """Raise TrainingError if batches cannot be shared equally, or the processes are not at the same step."""
         for number, phase in enumerate(settings.phases):
             shared = {"batch": phase.batch}
-            if phase.weights.perceptual:
+            if phase.weights.looks_at_windows:
                 shared["perceptual_crops"] = phase.perceptual_crops
             for name, value in shared.items():
                 if value % self.count:

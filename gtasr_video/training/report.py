@@ -35,6 +35,8 @@ _MEANING = {
     "loss/ssim": "1 - SSIM",
     "loss/color": "difference of mean colours of output and input",
     "loss/distil": "distance to the teacher",
+    "loss/adversarial": "how made it looks to the discriminator",
+    "loss/discriminator": "error of the discriminator, 0 to 2 where it tells nothing apart",
     "validation/psnr_gain": "dB over bicubic, higher is better",
     "validation/vgg_ratio": "VGG16 distance against bicubic's, lower is better",
     "validation/jitter_ratio": "jitter against bicubic's, lower is better",

@@ -19,9 +19,10 @@ class Weights:
     perceptual  of the VGG16 distance within each distance d = Charbonnier + perceptual * VGG16 distance. The paper
                 has 0.5 and 0.5 with LPIPS, whose values are about a tenth of this distance's.
     The others follow the method: consistency (CT), trajectory (TA, stage I), guide (DRSR's maps), dtm (DTM with
-    stabilisation) and rectification (stage II), temporal_trajectory (TTA) and temporal_rectification. Three that it
+    stabilisation) and rectification (stage II), temporal_trajectory (TTA) and temporal_rectification. Four that it
     does not have: similarity, of 1 - SSIM; color, of the difference of mean colours of output and input; distillation,
-    of the distance to what the run's `teacher` makes of the same point of the path.
+    of the distance to what the run's `teacher` makes of the same point of the path; adversarial, of how made a
+    discriminator, which learns beside the network, finds the frame and its change.
     """
 
     perceptual: float = 0.02
@@ -35,6 +36,12 @@ class Weights:
     similarity: float = 0.0
     color: float = 0.0
     distillation: float = 0.0
+    adversarial: float = 0.0
+
+    @property
+    def looks_at_windows(self) -> bool:
+        """Whether a term looks at windows of the pictures, not at all of them."""
+        return bool(self.perceptual or self.adversarial)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +56,9 @@ class Phase:
     steps, power      of the path: N, 2 at least, and p
     end_share         share of clips whose t is N, where inference happens; the rest is uniform in 1..N
     learning_rate     after `warm_up` clips, falling to `final_learning_rate` along a cosine
-    perceptual_crops  HR windows at each frame that the VGG16 distance looks at, `perceptual_size` pixels a side
-    perceptual_frames frames of a clip that it, DTM and rectification look at, drawn anew each step and standing for
+    perceptual_crops  HR windows at each frame that the VGG16 distance looks at, `perceptual_size` pixels a side; the
+                      discriminator as many
+    perceptual_frames frames of a clip that they, DTM and rectification look at, drawn anew each step and standing for
                       all; 0: every frame. On a CPU the VGG16 network costs more than the rest of a step
     refresh           stage 2: optimiser steps between refreshes of the frozen copy
     memory            False treats every frame as the first of its scene: what the reference adds is then never learned
@@ -100,6 +108,7 @@ Part = Literal[
     "similarity",
     "color",
     "distillation",
+    "adversarial",
     "memory",
 ]
 
@@ -168,6 +177,11 @@ class TrainSettings:
         for phase in self.phases:
             if phase.scale not in self.scales:
                 raise ValueError(f"a phase trains scale {phase.scale}, which scales = {list(self.scales)} leaves out")
+
+    @property
+    def wants_discriminator(self) -> bool:
+        """Whether any phase has a weight for the adversarial term."""
+        return any(phase.weights.adversarial for phase in self.phases)
 
     @property
     def wants_perceptual(self) -> bool:

@@ -6,19 +6,24 @@ import copy
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gtasr_video.models.gtasr import GTASRVideo
+from gtasr_video.training.discriminator import Discriminator
 from gtasr_video.training.settings import TrainSettings
 
 
 @dataclass(slots=True)
 class RunState:
-    """All that a run must remember: network, averaged weights, optimiser, frozen copy, optimiser steps taken."""
+    """All that a run must remember: network, averaged weights, optimiser, frozen copy, optimiser steps taken.
+
+    discriminator  what the adversarial term asks, learning by the same optimiser; None in a run without that term
+    """
 
     model: GTASRVideo
     ema: dict[str, Tensor]
     optimizer: torch.optim.AdamW
+    discriminator: Discriminator | None = None
     step: int = 0
     frozen: GTASRVideo | None = None
     best: float = float("inf")
@@ -26,9 +31,24 @@ class RunState:
     @staticmethod
     def new(model: GTASRVideo, settings: TrainSettings) -> RunState:
         """Return the state at the start of a run of `model`."""
+        learning = list(model.parameters())
+        discriminator = None
+        if settings.wants_discriminator:
+            torch.manual_seed(settings.seed)  # the same in all processes, whatever they drew before
+            discriminator = Discriminator().to(learning[0].device)
+            learning += discriminator.parameters()
         rate = settings.phases[0].learning_rate
-        optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=0.0)
-        return RunState(model, {k: v.detach().clone() for k, v in model.state_dict().items()}, optimizer)
+        optimizer = torch.optim.AdamW(learning, lr=rate, betas=(0.9, 0.99), weight_decay=0.0)
+        ema = {k: v.detach().clone() for k, v in model.state_dict().items()}
+        return RunState(model, ema, optimizer, discriminator)
+
+    def learners(self) -> list[nn.Module]:
+        """Return what the optimiser moves: the network, and the discriminator where there is one."""
+        return [self.model] if self.discriminator is None else [self.model, self.discriminator]
+
+    def weights(self) -> list[nn.Parameter]:
+        """Return all that the optimiser moves, in its order."""
+        return [weight for learner in self.learners() for weight in learner.parameters()]
 
     @torch.no_grad()
     def average(self, clips: int, half_life: int) -> None:
@@ -56,6 +76,8 @@ class RunState:
         tensors |= {f"ema.{k}": v for k, v in self.ema.items()}
         if self.frozen is not None:
             tensors |= {f"frozen.{k}": v for k, v in self.frozen.state_dict().items()}
+        if self.discriminator is not None:
+            tensors |= {f"discriminator.{k}": v for k, v in self.discriminator.state_dict().items()}
         for number, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{k}": torch.as_tensor(v) for k, v in moments.items()}
         return {k: v.detach().contiguous().cpu() for k, v in tensors.items()}
@@ -68,8 +90,10 @@ class RunState:
             self.ema[name].copy_(value)
         if "frozen" in part:
             self.frozen_copy(refresh=True).load_state_dict(part["frozen"])
+        if self.discriminator is not None and "discriminator" in part:
+            self.discriminator.load_state_dict(part["discriminator"])
         whole = self.optimizer.state_dict()
-        weights = list(self.model.parameters())
+        weights = self.weights()
         moments: dict[int, dict[str, Tensor]] = {}
         for name, value in part.get("optimizer", {}).items():
             number, key = name.split(".", 1)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
 
 from gtasr_video.device import Device, is_out_of_memory
 from gtasr_video.errors import TrainingError
@@ -65,7 +66,7 @@ class Stepper:
             raise
 
     def _learn(self, pictures: Pictures, rate: float) -> tuple[dict[str, float], float]:
-        """Move the weights; return the loss with its terms, and the norm of the gradient before clipping."""
+        """Move the weights; return the loss with its terms, and the norm of the network's gradient before clipping."""
         optimizer = self.state.optimizer
         terms, loss = self._loss(self.objective, pictures)
         together = torch.stack([loss.detach(), *(term.detach() for term in terms.values())])
@@ -74,17 +75,17 @@ class Stepper:
             raise NotFinite(f"{broken[0]} is not a finite number at step {self.state.step + 1}")
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        weights = list(self.state.model.parameters())
-        self.ranks.average_gradients(weights)
-        norm = float(torch.nn.utils.clip_grad_norm_(weights, self.settings.clip_gradient))
-        if not math.isfinite(norm):
+        self.ranks.average_gradients(self.state.weights())
+        clip = self.settings.clip_gradient
+        norms = [float(clip_grad_norm_(learner.parameters(), clip)) for learner in self.state.learners()]
+        if not all(map(math.isfinite, norms)):
             raise NotFinite(
                 f"the gradient of {self._guilty(pictures)} is not a finite number at step {self.state.step + 1}"
             )
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.step()
-        return values, norm
+        return values, norms[0]
 
     def _loss(self, objective: Objective, pictures: Pictures) -> tuple[Terms, Tensor]:
         draw = Draw.of(self.settings.seed, self.state.step, self.ranks)
@@ -100,7 +101,7 @@ class Stepper:
             self.state.optimizer.zero_grad(set_to_none=True)
             terms, _ = self._loss(self.objective, pictures)
             terms[name].backward()  # type: ignore[no-untyped-call]
-            gradients = [p.grad for p in self.state.model.parameters() if p.grad is not None]
+            gradients = [p.grad for p in self.state.weights() if p.grad is not None]
             if not all(bool(g.isfinite().all()) for g in gradients):
                 return name
         return "the loss"
@@ -108,7 +109,9 @@ class Stepper:
     def _fits(self, phase: Phase, pictures: Pictures) -> bool:
         """Return whether loss and gradient of a smaller step fit into memory."""
         whole = self.objective
-        smaller = Objective(self.state.model, phase, whole.perceptual, whole.frozen, whole.teacher, self.ranks)
+        smaller = Objective(
+            self.state.model, phase, whole.perceptual, whole.frozen, whole.teacher, whole.discriminator, self.ranks
+        )
         self.state.optimizer.zero_grad(set_to_none=True)
         try:
             _, loss = self._loss(smaller, pictures)

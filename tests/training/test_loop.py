@@ -12,7 +12,7 @@ import torch
 from gtasr_video.device import choose
 from gtasr_video.errors import ModelError, TrainingError
 from gtasr_video.models import load_model, read_card
-from gtasr_video.models.checkpoint import load_network, save_model
+from gtasr_video.models.checkpoint import load_network, read_tensors, save_model
 from gtasr_video.models.gtasr import TIERS, GTASRVideo
 from gtasr_video.ops.degrade import DegradationSettings
 from gtasr_video.training.clips import Batch, ClipSource, DataSettings
@@ -52,7 +52,8 @@ def losses(folder: Path) -> list[dict[str, float]]:
 
 
 def test_a_killed_and_resumed_run_prints_the_same_losses(material: Path, tmp_path: Path) -> None:
-    two = dataclasses.replace(STAGE_ONE, frames=2, clips=6)
+    with_judge = dataclasses.replace(SILENT, adversarial=0.01)
+    two = dataclasses.replace(STAGE_ONE, frames=2, clips=6, weights=with_judge)
     plan = settings(STAGE_ONE, two)
     train(plan, [material], tmp_path / "whole", device=CPU)
 
@@ -65,6 +66,19 @@ def test_a_killed_and_resumed_run_prints_the_same_losses(material: Path, tmp_pat
     train(plan, [material], tmp_path / "cut", device=CPU, resume=True)
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
     assert len(losses(tmp_path / "whole")) == sum(schedule(plan)) == 7
+
+
+def test_the_discriminator_learns_where_it_is_asked_and_does_not_ship(material: Path, tmp_path: Path) -> None:
+    asked = dataclasses.replace(STAGE_ONE, frames=2, weights=dataclasses.replace(SILENT, adversarial=0.01))
+    train(settings(STAGE_ONE, asked), [material], tmp_path, device=CPU)
+    kept = [read_tensors(path)[0] for path in sorted((tmp_path / "checkpoints").glob("*.safetensors"))]
+    of_judge = [{k: v for k, v in tensors.items() if k.startswith("discriminator.")} for tensors in kept]
+    assert kept[0].keys() >= of_judge[0].keys() != set(), "it is there from the start"
+    begun, at_end = of_judge[0], of_judge[-1]
+    assert any(not begun[name].equal(at_end[name]) for name in begun)
+    assert not any("discriminator" in name for name in read_tensors(tmp_path / "last.safetensors")[0])
+    asked_about = ["loss/adversarial" in line for line in losses(tmp_path)]
+    assert asked_about == [False] * 4 + [True] * 4
 
 
 def test_no_clip_of_a_run_is_drawn_twice(material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -200,6 +200,20 @@ def path_point(x: Tensor, yup: Tensor, s: int) -> Tensor:
     return PATH.point(x, yup, torch.zeros_like(x), PATH.tau(torch.full((2,), s)))
 
 
+def test_the_discriminator_is_taught_by_what_it_is_not_sure_of_alone() -> None:
+    sure, unsure = torch.full((1, 1, 2, 2), 1.5), torch.zeros(1, 1, 2, 2)
+    assert losses.discriminator(sure, -sure).item() == 0
+    assert losses.discriminator(unsure, unsure).item() == 2
+    assert losses.discriminator(-sure, -sure).item() == 2.5
+
+
+def test_the_adversarial_term_falls_where_what_is_made_looks_truer() -> None:
+    verdict = torch.zeros(2, 1, 3, 3, requires_grad=True)
+    losses.adversarial(verdict).backward()
+    assert verdict.grad is not None
+    assert bool((verdict.grad < 0).all())
+
+
 def test_the_guide_is_judged_by_edges_and_texture_of_luma() -> None:
     from gtasr_video.ops.edges import laplacian, luma, sobel
 

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from gtasr_video.models.gtasr import GTASRVideo
 from gtasr_video.models.temporal import Reference
+from gtasr_video.ops.resize import enlarge
 from gtasr_video.training.batches import Clip, stack
+from gtasr_video.training.discriminator import Discriminator
 from gtasr_video.training.objective import Draw, Objective, Pictures
 from gtasr_video.training.settings import Phase, Weights
 from tests.models.networks import TINY, scene, tiny
@@ -178,6 +180,69 @@ def test_the_perceptual_distance_to_the_teacher_is_a_part_of_it() -> None:
     quiet = Objective(model(), phase, None, teacher=tiny(seed=1)).terms(clip(3), Draw.of(0, 0))
     assert listener.pictures == 3
     assert loud["loss/distil"] > quiet["loss/distil"]
+
+
+JUDGED = dataclasses.replace(TAUGHT, distillation=0, adversarial=0.5)
+
+
+def test_the_adversarial_term_moves_the_network_and_the_discriminators_error_the_discriminator() -> None:
+    student, judge = model().requires_grad_(True), Discriminator()
+    phase = Phase(frames=3, end_share=1, perceptual_crops=1, perceptual_size=32, weights=JUDGED)
+    for name, moved, still in [
+        ("loss/adversarial", student, judge),
+        ("loss/discriminator", judge, student),
+    ]:
+        terms = Objective(student, phase, None, discriminator=judge).terms(clip(3), Draw.of(0, 0))
+        assert set(terms) == {"loss/adversarial", "loss/discriminator"}
+        terms[name].backward()
+        assert any(p.grad is not None and bool(p.grad.any()) for p in moved.parameters())
+        assert all(p.grad is None for p in still.parameters())
+        moved.zero_grad(set_to_none=True)
+    total = Objective(student, phase, None, discriminator=judge).total(terms)
+    assert total.item() == pytest.approx(0.5 * terms["loss/adversarial"].item() + terms["loss/discriminator"].item())
+
+
+class Witness(Discriminator):
+    """A discriminator that notes what it is shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def forward(self, picture: Tensor, change: Tensor, yup: Tensor) -> Tensor:
+        self.shown.append((picture.detach(), change.detach(), yup))
+        return super().forward(picture, change, yup)
+
+
+def test_the_discriminator_sees_the_same_windows_of_both_and_what_changed_in_them() -> None:
+    witness = Witness()
+    phase = Phase(frames=2, end_share=1, perceptual_crops=1, perceptual_size=32, weights=JUDGED)
+    Objective(model(), phase, None, discriminator=witness).terms(clip(2), Draw.of(0, 0))
+    first, second = witness.shown[:3], witness.shown[3:]
+    assert len(second) == 3, "made for the network, true, made for itself"
+    assert all(not change.any() for _, change, _ in first), "nothing comes before the first frame"
+    for (made, change, yup), (true, _, true_yup), (again, again_change, _) in (first, second):
+        assert made.shape == (1, 3, 32, 32)
+        assert made.equal(again)
+        assert change.equal(again_change)
+        assert yup.equal(true_yup)
+        assert not made.equal(true)
+    assert second[0][1].any()
+    assert second[1][1].any()
+    pictures = clip(2)
+    yup = enlarge(pictures.y[:, 1], 4)
+    places = [(8 * y, 8 * x) for y in range(5) for x in range(5)]
+    (place,) = [(y, x) for y, x in places if pictures.x0[0, 1, :, y : y + 32, x : x + 32].equal(second[1][0][0])]
+    y, x = place
+    assert torch.allclose(yup[0, :, y : y + 32, x : x + 32], second[1][2][0], atol=1e-5)
+
+
+@pytest.mark.parametrize("heard", [1, 2])
+def test_the_discriminator_is_shown_the_frames_that_are_drawn(heard: int) -> None:
+    witness = Witness()
+    phase = Phase(frames=5, perceptual_crops=1, perceptual_size=32, perceptual_frames=heard, weights=JUDGED)
+    Objective(model(), phase, None, discriminator=witness).terms(clip(5), Draw.of(0, 0))
+    assert len(witness.shown) == 3 * heard
 
 
 def model() -> GTASRVideo:

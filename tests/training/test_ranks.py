@@ -42,7 +42,7 @@ def plan(vgg: Path, **changes: Any) -> TrainSettings:
         warm_up=1,
         perceptual_crops=2,
         perceptual_size=32,
-        weights=Weights(perceptual=0.02),
+        weights=Weights(perceptual=0.02, adversarial=0.01),
     )
     second = dataclasses.replace(first, stage=2, steps=3, power=1.0, refresh=2, clips=12)
     base = TrainSettings(
