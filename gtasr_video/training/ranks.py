@@ -78,6 +78,9 @@ class Ranks:
                 )
 
 
+ALONE = Ranks()
+
+
 def is_first() -> bool:
     """Return whether this process is the one that writes; true without torchrun."""
     return os.environ.get("RANK", "0") == "0"

@@ -11,8 +11,9 @@ from torch.nn.utils import clip_grad_norm_
 
 from gtasr_video.device import Device, is_out_of_memory
 from gtasr_video.errors import TrainingError
+from gtasr_video.training.draw import Draw
 from gtasr_video.training.memory import too_large
-from gtasr_video.training.objective import Draw, Objective, Pictures, Terms
+from gtasr_video.training.objective import Objective, Pictures, Terms
 from gtasr_video.training.ranks import Ranks
 from gtasr_video.training.settings import Phase, TrainSettings
 from gtasr_video.training.state import RunState

@@ -13,7 +13,8 @@ from gtasr_video.models.temporal import Reference
 from gtasr_video.ops.resize import enlarge
 from gtasr_video.training.batches import Clip, stack
 from gtasr_video.training.discriminator import Discriminator
-from gtasr_video.training.objective import Draw, Objective, Pictures
+from gtasr_video.training.draw import Draw
+from gtasr_video.training.objective import Objective, Pictures
 from gtasr_video.training.settings import Phase, Weights
 from tests.models.networks import TINY, scene, tiny
 from tests.training.material import texture

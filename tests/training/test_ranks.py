@@ -20,8 +20,8 @@ from gtasr_video.errors import TrainingError
 from gtasr_video.models.checkpoint import load_network
 from gtasr_video.ops.degrade import DegradationSettings
 from gtasr_video.training.clips import DataSettings
+from gtasr_video.training.draw import Draw
 from gtasr_video.training.loop import train
-from gtasr_video.training.objective import Draw
 from gtasr_video.training.ranks import Ranks
 from gtasr_video.training.run import read_metrics
 from gtasr_video.training.settings import Phase, TrainSettings, Weights
@@ -66,6 +66,7 @@ SCRIPT = """
 import sys, torch
 from pathlib import Path
 from gtasr_video.device import choose
+from gtasr_video.training.draw import Draw
 from gtasr_video.training.loop import train
 from tests.training.test_ranks import plan
 material, out, vgg, resume = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4] == "resume"
