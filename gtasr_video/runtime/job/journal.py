@@ -12,13 +12,15 @@
         000000.json     what it is, written last: a segment without it does not count
         000003.state    the network's memory after the last segment, as safetensors
 
-Everything is written under another name, synced and renamed, so each file is whole or absent at any moment.
+Everything is written under another name, synced and renamed, so each file is whole or absent at any moment. What is
+spoiled later is known by checksums: of the packets and the memory in the record of the segment, of each list in itself.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -29,9 +31,12 @@ from typing import Any, Final
 from gtasr_video.errors import InputError, OutputError, UsageError
 from gtasr_video.media.durable import Space, sync_folder
 from gtasr_video.runtime.job.records import Done, PartJournal, take_lock
+from gtasr_video.runtime.job.seal import sealed, unsealed
 from gtasr_video.runtime.job.source import Part
 
-_FORMAT: Final = 1
+log = logging.getLogger("gtasr_video")
+
+_FORMAT: Final = 2
 
 
 class Journal:
@@ -124,9 +129,11 @@ def open_journal(
     try:
         known = None if restart else _known(folder)
         if known is None:
+            if (folder / "job.json").exists() and not restart:
+                log.warning("%s is damaged, or of another version; it is begun anew", folder)
             _clear(folder)
             known = {"format": _FORMAT, "source": source, "settings": settings, "parts": [asdict(p) for p in parts]}
-            space.write_whole(folder / "job.json", json.dumps(known, indent=1).encode())
+            space.write_whole(folder / "job.json", sealed(known))
         else:
             _refuse_another(folder, known, source, settings)
         journal = Journal(folder, lock, space, [Part(**part) for part in known["parts"]])
@@ -141,11 +148,10 @@ def open_journal(
 def _known(folder: Path) -> dict[str, Any] | None:
     """Return what ``job.json`` says, or None if there is none of ours that is whole."""
     try:
-        known = json.loads((folder / "job.json").read_text(encoding="utf-8"))
-        whole = known["format"] == _FORMAT and {"source", "settings", "parts"} <= set(known)
-    except (OSError, ValueError, KeyError, TypeError):
+        known = unsealed(folder / "job.json")
+    except (OSError, ValueError):
         return None
-    return known if whole else None
+    return known if known.get("format") == _FORMAT else None
 
 
 def _clear(folder: Path) -> None:

@@ -53,7 +53,7 @@ def test_the_same_bytes_as_without_the_end(make: Callable[[], VideoModel], tmp_p
     assert not folder_of(resumed).exists()
 
 
-def test_a_network_that_forgot_would_be_seen(tmp_path: Path) -> None:
+def test_a_network_that_forgot_would_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The test above can fail: without its memory the network makes other pictures."""
     source = film(tmp_path / "in.mp4")
     whole, resumed = tmp_path / "whole.mp4", tmp_path / "resumed.mp4"
@@ -63,7 +63,8 @@ def test_a_network_that_forgot_would_be_seen(tmp_path: Path) -> None:
     (state,) = folder_of(resumed).glob("part-0/*.state")
     changed = memory.load_state(state)
     assert changed is not None
-    memory.save_state(state, changed._replace(frame=torch.zeros_like(changed.frame)))
+    forgot = changed._replace(frame=torch.zeros_like(changed.frame))
+    monkeypatch.setattr(records, "load_state", lambda _: forgot)
     do(source, resumed)
     assert resumed.read_bytes() != whole.read_bytes()
 
@@ -237,6 +238,14 @@ def damage(path: Path) -> None:
     path.write_bytes(data)
 
 
+def _swap(one: Path, other: Path) -> None:
+    """Give two segments each other's place."""
+    for a, b in ((one, other), (one.with_suffix(".packets"), other.with_suffix(".packets"))):
+        aside = a.rename(a.with_name("aside"))
+        b.rename(a)
+        aside.rename(b)
+
+
 @pytest.mark.parametrize(
     ("what", "spoil"),
     [
@@ -246,16 +255,38 @@ def damage(path: Path) -> None:
         ("*1.json", Path.unlink),
         ("*.state", Path.unlink),
         ("*.state", lambda path: path.write_bytes(b"")),
+        ("*.state", damage),
+        ("*1.json", lambda path: path.write_text(path.read_text().replace('"before": 12', '"before": 13'))),
+        ("*1.json", lambda path: path.write_text(path.read_text().replace(", true, 0], [", ", false, 0], ["))),
+        ("*1.json", lambda path: _swap(path, path.with_name("000000.json"))),
         ("../job.json", lambda path: path.write_text("{")),
+        ("../job.json", lambda path: path.write_text(path.read_text().replace('"warm_up": 0', '"warm_up": 7'))),
     ],
-    ids=("packets damaged", "no packets", "other packets", "no list", "no state", "empty state", "half a job"),
+    ids=(
+        "packets damaged",
+        "no packets",
+        "other packets",
+        "no list",
+        "no state",
+        "empty state",
+        "state damaged",
+        "other count",
+        "other pictures",
+        "two swapped",
+        "half a job",
+        "other job",
+    ),
 )
-def test_a_spoiled_journal_costs_time_but_not_the_result(what: str, spoil: Any, tmp_path: Path) -> None:
+def test_a_spoiled_journal_costs_time_but_not_the_result(
+    what: str, spoil: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    logging.getLogger("gtasr_video").propagate = True
     source, out = unfinished(tmp_path)
     do(source, tmp_path / "whole.mp4")
     (spoiled,) = (folder_of(out) / "part-0").glob(what)
     spoil(spoiled)
     do(source, out)
+    assert "damaged" in caplog.text or what == "*1.json"
     assert out.read_bytes() == (tmp_path / "whole.mp4").read_bytes()
 
 
