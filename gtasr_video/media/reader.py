@@ -16,6 +16,7 @@ from gtasr_video.errors import InputError
 from gtasr_video.frames import Frame, VideoSpec
 from gtasr_video.media.blocks import ReaderBlock
 from gtasr_video.media.conform import Conformer
+from gtasr_video.media.damage import Damage
 from gtasr_video.media.decoder import Decoder
 from gtasr_video.media.deinterlace import Deinterlace, Deinterlacer, Fields, Timed, look
 from gtasr_video.media.endings import end_of_others
@@ -76,6 +77,7 @@ class Reader(ReaderBlock):
         self._stream = self._decoder.facts
         self._first: Timed | None = None
         self._last_end: Fraction | None = None
+        self._known: Damage | None = None
         try:
             self._prepare()
         except BaseException:
@@ -198,7 +200,20 @@ class Reader(ReaderBlock):
     @property
     def corrupt_packets(self) -> int:
         """Packets the decoder refused and frames it marked as damaged, so far."""
-        return self._decoder.corrupt
+        return self._decoder.corrupt if self._known is None else self._known.corrupt_packets
+
+    @property
+    def damage(self) -> Damage:
+        """What was wrong with the file, so far."""
+        if self._known is not None:
+            return self._known
+        decoder = self._decoder
+        return Damage(decoder.corrupt, self._conformer.size_changes, decoder.given_up, self._truncated_at())
+
+    def tell(self, damage: Damage) -> None:
+        """Say `damage` from now on: others have read the file, or parts of it."""
+        self._known = damage
+        self._conformer.size_changes = damage.size_changes
 
     @property
     def needs_layer(self) -> bool:
@@ -266,11 +281,11 @@ class Reader(ReaderBlock):
             **self._conformer.facts(),
             "duration_s": None if self.duration is None else float(self.duration),
             "hardware": self._decoder.on_hardware,
-            "hardware_given_up": self._decoder.given_up,
+            "hardware_given_up": self.damage.given_up,
             "corrupt_packets": self.corrupt_packets,
             "repaired_timestamps": self._timeline.repaired,
             "clock_restarts": self._restarts,
-            "truncated_at_s": self._truncated_at(),
+            "truncated_at_s": self.damage.truncated_at_s,
             "warnings": list(self.warnings()),
         }
 
@@ -300,7 +315,7 @@ class Reader(ReaderBlock):
     def warnings(self) -> Iterator[str]:
         """Yield one line for each thing in the source that was not as it should be."""
         yield from self._conformer.warnings(str(self.path), self.corrupt_packets)
-        cut_off, claimed = self._truncated_at(), self._stream.length
+        cut_off, claimed = self.damage.truncated_at_s, self._stream.length
         if cut_off is not None:
             of = "" if claimed is None else f" of the {float(claimed):.3f} s it claims"
             yield f"{self.path} is cut off or damaged: its picture ends at {cut_off:.3f} s{of}"

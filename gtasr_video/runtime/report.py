@@ -7,9 +7,9 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,13 +77,12 @@ class Report:
 
     frames_in, frames_out, frames_dropped   decoded, written, and given up (live streams only)
     corrupt_packets       damaged packets that were skipped while decoding
-    seconds               from the first frame decoded to the last packet written
-    media_seconds         playing time of what was written
-    fps                   frames_out / seconds
+    seconds               from the first frame decoded to the last encoded; a file is joined and audited after that
+    media_seconds         playing time of what this run wrote; fps: frames that it wrote / seconds
     model, scale, seed    what enlarged; device, dtype, backend: where, in which type, by which engine
     tiles                 parts that frames were made in at the end, down x across; frames_redone: made again in float32
     input, output         facts of both files: path, size, codec, rate and what the reader and writer noticed
-    stages                busy_s and wait_s of decode, upload, compute, download, encode
+    stages                busy_s and wait_s of decode, upload, compute, download, encode; of several workers together
     limited_by            the stage that was at work longest; "source" where a stream was waited for even longer
     peak_rss_bytes        most memory this process ever held
     frames_resumed        of frames_out, those that an earlier run of the same command had finished
@@ -153,6 +152,27 @@ class Report:
         stopgaps = self.live["stopgaps"] if self.live else 0
         said = {"by bicubic for want of time": stopgaps, "dropped": self.frames_dropped}
         return "".join(f", {count} {what}" for what, count in said.items() if count)
+
+
+def combined(reports: Sequence[Report]) -> Report:
+    """Return one report of what several runs did, one after the other or side by side.
+
+    Frames and seconds, also those of the stages, are added up; else it is what the last one says.
+    """
+    busy = [report.stages for report in reports]
+    stages = {
+        stage: {key: sum(one[stage][key] for one in busy) for key in figures} for stage, figures in busy[-1].items()
+    }
+    return replace(
+        reports[-1],
+        frames_in=sum(report.frames_in for report in reports),
+        frames_out=sum(report.frames_out for report in reports),
+        frames_redone=sum(report.frames_redone for report in reports),
+        seconds=sum(report.seconds for report in reports),
+        stages=stages,
+        limited_by=limiting({stage: figures["busy_s"] for stage, figures in stages.items()}),
+        peak_rss_bytes=max(report.peak_rss_bytes for report in reports),
+    )
 
 
 def write_json(target: Path, text: str) -> None:

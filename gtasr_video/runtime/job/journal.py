@@ -29,8 +29,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from gtasr_video.errors import InputError, OutputError, UsageError
+from gtasr_video.media.damage import Damage
 from gtasr_video.media.durable import Space, sync_folder
-from gtasr_video.runtime.job.records import Done, PartJournal, take_lock
+from gtasr_video.runtime.job.records import UNDAMAGED, Done, PartJournal, take_lock
 from gtasr_video.runtime.job.seal import sealed, unsealed
 from gtasr_video.runtime.job.source import Part
 
@@ -58,6 +59,11 @@ class Journal:
         return sum(journal.frames for journal in self.journals)
 
     @property
+    def ticks(self) -> int:
+        """How long what is done plays, in ticks of the output."""
+        return sum(journal.ticks for journal in self.journals)
+
+    @property
     def records(self) -> list[Path]:
         """The files of all finished segments, in the order of the output."""
         return [record for journal in self.journals for record in journal.records]
@@ -70,6 +76,10 @@ class Journal:
     def spoiled(self) -> list[int]:
         """Return the pts in the source of all frames that lost their picture."""
         return [pts for record in self.records for pts in Done.read(record).spoiled]
+
+    def damage(self) -> Damage:
+        """Return what was wrong with the source, whoever read it."""
+        return sum((Done.read(record).damage for record in self.records), UNDAMAGED)
 
     def remove(self) -> None:
         """Delete it all."""

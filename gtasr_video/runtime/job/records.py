@@ -8,9 +8,10 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Final, overload
 
 from gtasr_video.errors import OutputError
+from gtasr_video.media.damage import Damage
 from gtasr_video.media.durable import Space
 from gtasr_video.media.resume import Place
 from gtasr_video.media.segments import PacketEntry, Segment
@@ -20,16 +21,18 @@ from gtasr_video.runtime.job.seal import file_checksum, sealed, unsealed
 
 log = logging.getLogger("gtasr_video")
 
+UNDAMAGED: Final = Damage()
+
 
 @dataclass(frozen=True, slots=True)
 class Done:
     """A finished segment and what was learned on the way.
 
     before   frames of its part that come before it
-    end      ticks of the source at which its last frame ends
+    end      ticks of the output at which its last frame ends
     next     the frame after it, None after the last of the part
     spoiled  pts of frames that lost their picture
-    corrupt  damaged packets met up to here
+    damage   what was wrong with the source where its frames were read
     state    SHA-256 of the file of the network's memory after it, None where the next segment begins anew
     """
 
@@ -38,7 +41,7 @@ class Done:
     end: int
     next: Place | None
     spoiled: tuple[int, ...] = ()
-    corrupt: int = 0
+    damage: Damage = UNDAMAGED
     state: str | None = None
 
     @property
@@ -57,7 +60,7 @@ class Done:
             "end": self.end,
             "next": None if self.next is None else asdict(self.next),
             "spoiled": self.spoiled,
-            "corrupt": self.corrupt,
+            "damage": asdict(self.damage),
             "state": self.state,
             "packets": segment.packets,
         }
@@ -73,8 +76,8 @@ class Done:
             packets = tuple(_entry(*entry) for entry in kept["packets"])
             segment = Segment(path.with_suffix(".packets"), packets, str(kept["sha256"]), str(kept["header"]))
             following = None if kept["next"] is None else Place(**kept["next"])
-            end, spoiled, corrupt = int(kept["end"]), tuple(kept["spoiled"]), int(kept["corrupt"])
-            return Done(segment, int(kept["before"]), end, following, spoiled, corrupt, kept["state"])
+            end, spoiled, damage = int(kept["end"]), tuple(kept["spoiled"]), Damage(**kept["damage"])
+            return Done(segment, int(kept["before"]), end, following, spoiled, damage, kept["state"])
         except (OSError, KeyError, TypeError, IndexError, AttributeError) as error:
             raise ValueError(f"{path} is not a record of a segment") from error
 
@@ -175,6 +178,12 @@ class PartJournal:
         """How many frames are done."""
         last = self.last
         return 0 if last is None else last.total
+
+    @property
+    def ticks(self) -> int:
+        """How long what is done plays, in ticks of the output."""
+        last = self.last
+        return 0 if last is None else last.end - Done.read(self._records[0]).segment.shown[0]
 
     @property
     def is_complete(self) -> bool:

@@ -150,6 +150,26 @@ def test_a_name_does_not_pass_for_advice_to_begin_anew(tmp_path: Path) -> None:
     assert "frames are kept in" in describe(caught.value)
 
 
+def test_damage_met_before_the_end_is_told_by_who_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger("gtasr_video").propagate = True
+    source = film(tmp_path / "in.mkv", codec="ffv1", sound=())
+    with av.open(str(source)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+        places = [(packet.pos, bytes(packet)) for packet in (packets[4], packets[80])]
+    data = bytearray(source.read_bytes())
+    for near, payload in places:
+        data[data.index(payload, near) + len(payload) // 2] ^= 0xFF
+    source.write_bytes(data)
+    whole = do(source, tmp_path / "whole.mp4")
+    assert whole.corrupt_packets == whole.input["corrupt_packets"] == 2
+    with pytest.raises(Ended):
+        do(source, tmp_path / "out.mp4", before_step=ends_at(70))
+    caplog.clear()
+    report = do(source, tmp_path / "out.mp4")
+    assert report.corrupt_packets == report.input["corrupt_packets"] == 2
+    assert "2 damaged packets" in caplog.text
+
+
 def test_what_ends_before_the_first_segment_leaves_nothing(tmp_path: Path) -> None:
     source, out = film(tmp_path / "in.mp4"), tmp_path / "out.mp4"
     with pytest.raises(Ended):
