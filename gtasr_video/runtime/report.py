@@ -11,9 +11,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from gtasr_video.errors import OutputError
+from gtasr_video.errors import OutputError, one_line
+
+_DESCRIPTORS: Final = ("/dev/std", "/dev/fd/", "/proc/self/fd/")
 
 
 @dataclass(slots=True)
@@ -142,8 +144,9 @@ class Report:
         frames = "1 frame" if self.frames_out == 1 else f"{self.frames_out} frames"
         if self.frames_resumed:
             frames += f" ({self.frames_resumed} made before)"
-        return (
-            f"{self.output.get('path')}: {frames} of {self.output.get('width')}x{self.output.get('height')} in "
+        size = f"{self.output.get('width')}x{self.output.get('height')}"
+        return one_line(
+            f"{self.output.get('path')}: {frames} of {size} in "
             f"{self.seconds:.1f} s, {self.fps:.1f} fps ({self.ratio:.2f}x real time{limit}){self._missed()}"
         )
 
@@ -176,7 +179,18 @@ def combined(reports: Sequence[Report]) -> Report:
 
 
 def write_json(target: Path, text: str) -> None:
-    """Write the JSON `text` to `target`, whole or not at all. Raises OutputError."""
+    """Write the JSON `text` to `target` (of a link, what it leads to), whole or not at all. Raises OutputError.
+
+    What is no file, such as /dev/stdout or a named pipe, is written into and stays what it is.
+    """
+    if _is_open_elsewhere(target):
+        try:
+            with target.open("a", encoding="utf-8") as file:
+                file.write(text + "\n")
+        except OSError as error:
+            raise OutputError(f"{target}: the report cannot be written ({error.strerror or error})") from error
+        return
+    target = Path(os.path.realpath(target))
     part = target.with_name(f"{target.name}.part")
     try:
         part.write_text(text + "\n", encoding="utf-8")
@@ -184,6 +198,12 @@ def write_json(target: Path, text: str) -> None:
     except OSError as error:
         part.unlink(missing_ok=True)
         raise OutputError(f"{target}: the report cannot be written ({error.strerror or error})") from error
+
+
+def _is_open_elsewhere(target: Path) -> bool:
+    """Return whether `target` is a pipe, a device, or the name of what is open already, be that a file."""
+    is_descriptor = str(target.absolute()).startswith(_DESCRIPTORS)
+    return target.exists() and (is_descriptor or not (target.is_file() or target.is_dir()))
 
 
 def peak_rss_bytes() -> int:
