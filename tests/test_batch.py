@@ -581,3 +581,22 @@ def test_pipeline_folder_to_folder(videos: Path, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 3
     assert names(tmp_path / "out") == ["2024/march/two.mkv", "one.mp4"]
+
+
+def test_an_option_that_there_is_not_fails_at_once(small_clip: Path, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument 'crv'"):
+        upscale_folder(small_clip, tmp_path / "out", model="bicubic", crv=20)
+    assert not (tmp_path / "out").exists()
+
+
+def test_odd_names_are_shown_in_one_line_and_reported_as_they_are(
+    small_clip: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    folder, report = tmp_path / "in", tmp_path / "report.json"
+    folder.mkdir()
+    odd = folder / "new\nline\x1b[31m.mp4"
+    shutil.copy(small_clip, odd)
+    done = cli("upscale", folder, tmp_path / "out", "--model", "bicubic", "--scale", "2", "--report", report)
+    assert done.code == 0
+    assert "\x1b" not in done.out + done.err and done.err.count("\n") == 1
+    assert json.loads(report.read_text())["files"][0]["source"] == str(odd)
