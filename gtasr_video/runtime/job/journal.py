@@ -23,6 +23,7 @@ import json
 import logging
 import os
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -38,6 +39,8 @@ from gtasr_video.runtime.job.source import Part
 log = logging.getLogger("gtasr_video")
 
 _FORMAT: Final = 2
+_WORKERS_END_S: Final = 20.0
+_LOOK_AGAIN_S: Final = 0.1
 
 
 class Journal:
@@ -137,6 +140,7 @@ def open_journal(
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written ({error.strerror or error})") from error
     try:
+        _wait_for_workers(folder, output)
         known = None if restart else _known(folder)
         if known is None:
             if (folder / "job.json").exists() and not restart:
@@ -153,6 +157,23 @@ def open_journal(
     for part in journal.journals:
         part.check()
     return journal
+
+
+def _wait_for_workers(folder: Path, output: Path) -> None:
+    """Wait until none of the parts is worked on: the workers of a run that was killed end by themselves, but later.
+
+    Raises OutputError if one does not.
+    """
+    deadline = time.monotonic() + _WORKERS_END_S
+    for part in sorted(folder.glob("part-*/")):
+        while True:
+            try:
+                os.close(take_lock(part, output))
+                break
+            except OutputError:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(_LOOK_AGAIN_S)
 
 
 def _known(folder: Path) -> dict[str, Any] | None:

@@ -362,6 +362,22 @@ def test_two_at_once_do_not_mix(tmp_path: Path) -> None:
     assert do(source, out, before_step=second).frames_out == 90
 
 
+def test_workers_of_a_run_that_was_killed_are_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They end later than who led them, and still finish a segment meanwhile."""
+    source, out = unfinished(tmp_path)
+    part = folder_of(out) / "part-0"
+    held = [records.take_lock(part, out)]
+    before = sorted(part.iterdir())
+    monkeypatch.setattr(journals, "_WORKERS_END_S", 0.0)
+    for restart in (False, True):
+        with pytest.raises(OutputError, match="is being made by another process"):
+            do(source, out, restart=restart)
+    assert sorted(part.iterdir()) == before
+    monkeypatch.setattr(journals, "_WORKERS_END_S", 60.0)
+    monkeypatch.setattr(journals.time, "sleep", lambda _: os.close(held.pop()) if held else None)
+    assert do(source, out).frames_resumed > 0
+
+
 def test_the_journal_is_small_and_says_what_it_is(tmp_path: Path) -> None:
     _, out = unfinished(tmp_path)
     folder = folder_of(out)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import asdict
 from fractions import Fraction
+from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +200,19 @@ def test_what_goes_wrong_in_a_worker_is_said_as_if_it_were_here(
     assert "goes on" not in describe(caught.value), "which the same command does not"
     with pytest.raises(UsageError, match="by its name or file"):
         gtasr_video.upscale(source, tmp_path / "out.mp4", model=torch.nn.Identity(), workers=2)  # type: ignore[arg-type]
+
+
+def test_a_worker_whose_leader_is_gone_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is nobody to say it to, and the terminal is for who comes next."""
+    here, there = Pipe(duplex=False)
+    here.close()
+    monkeypatch.setattr(workers.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(workers, "_end_with_parent", lambda: None)
+
+    def ends() -> None:
+        raise KeyboardInterrupt
+
+    workers._run(there, torch.get_num_threads(), ends, ())
 
 
 def test_workers_end_with_the_one_that_leads(tmp_path: Path) -> None:
