@@ -78,6 +78,7 @@ class Reader(ReaderBlock):
         self._first: Timed | None = None
         self._last_end: Fraction | None = None
         self._known: Damage | None = None
+        self._played: Fraction | None = None  # seconds that all frames play, once that is known
         try:
             self._prepare()
         except BaseException:
@@ -177,9 +178,15 @@ class Reader(ReaderBlock):
             gap = timed.pts - held.pts
             yield self._finish(held, gap)
             if self._conformer.count == most:
+                self._note_end()
                 return
             held = timed
         yield self._finish(held, self._last_duration(held, gap))
+        self._note_end()
+
+    def _note_end(self) -> None:
+        if self._last_end is not None:
+            self._played = self._last_end - self.first_time
 
     def _finish(self, timed: Timed, duration: int) -> Frame:
         self._last_end = (timed.pts + duration) * self.spec.time_base
@@ -210,9 +217,12 @@ class Reader(ReaderBlock):
         decoder = self._decoder
         return Damage(decoder.corrupt, self._conformer.size_changes, decoder.given_up, self._truncated_at())
 
-    def tell(self, damage: Damage) -> None:
-        """Say `damage` from now on: others have read the file, or parts of it."""
-        self._known = damage
+    def tell(self, damage: Damage, end: Fraction) -> None:
+        """Say from now on what others have learned who have read the file, or parts of it.
+
+        end   second of the output at which the last frame ends
+        """
+        self._known, self._played = damage, end - self.first_time + (self.origin or 0)
         self._conformer.size_changes = damage.size_changes
 
     @property
@@ -260,7 +270,9 @@ class Reader(ReaderBlock):
 
     @property
     def cut_length(self) -> Fraction | None:
-        """Seconds asked for (about, where frames were counted) if the end was asked for, else None."""
+        """Seconds asked for if the end was asked for, else None; of counted frames about, until all were read."""
+        if self.window.frames is not None and self._played is not None:
+            return self._played
         has_end = self.window.duration is not None or self.window.frames is not None
         return self.duration if has_end else None
 

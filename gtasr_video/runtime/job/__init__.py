@@ -119,7 +119,7 @@ class _Run:
             if resumed:
                 log.log(NOTICE, "%s: going on after %d frames that are done", output, resumed)
             report = self._work(journal, progress)
-            job.reader.tell(journal.damage())
+            job.reader.tell(journal.damage(), journal.end * job.reader.spec.time_base)
             # Before the audit: what is wrong with the source explains what it may find.
             _warn(job.reader.warnings())
             report = self._measured(report, journal.frames - resumed, journal.ticks - played)

@@ -67,6 +67,11 @@ class Journal:
         return sum(journal.ticks for journal in self.journals)
 
     @property
+    def end(self) -> int:
+        """Tick of the output at which the last frame that is done ends."""
+        return max((last.end for journal in self.journals if (last := journal.last) is not None), default=0)
+
+    @property
     def records(self) -> list[Path]:
         """The files of all finished segments, in the order of the output."""
         return [record for journal in self.journals for record in journal.records]

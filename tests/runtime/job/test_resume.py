@@ -14,6 +14,7 @@ import av
 import pytest
 import torch
 
+import gtasr_video
 from gtasr_video.errors import InputError, OutputError, UsageError, describe
 from gtasr_video.frames import Frame
 from gtasr_video.media import Encoding, Reader
@@ -23,7 +24,8 @@ from gtasr_video.models.facts import VideoModel
 from gtasr_video.runtime import job as jobs
 from gtasr_video.runtime.job import NOTICE, memory, records
 from gtasr_video.runtime.job import journal as journals
-from tests.clips import join, see_through, sound_of
+from tests.clips import add_words, join, make_clip, see_through, sound_of
+from tests.media.test_streams import texts
 from tests.models.networks import tiny
 from tests.runtime.job.jobs import Echo, Ended, do, ends_at, film, folder_of, pictures
 
@@ -324,6 +326,24 @@ def test_what_ends_while_joining_only_joins_again(tmp_path: Path, monkeypatch: p
     assert report.frames_resumed == report.frames_out == 90
     do(source, tmp_path / "whole.mp4")
     assert out.read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+
+
+@pytest.mark.parametrize("joined_later", [False, True])
+def test_counted_frames_of_a_variable_rate_keep_their_texts(
+    joined_later: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fifteen frames last 3 s, not the 0.6 s of the mean rate; who only joins has not read one of them."""
+    slow = [200 * n for n in range(20)] + [4000 + 20 * n for n in range(30)]
+    plain = make_clip(tmp_path / "plain.mkv", pts=slow, time_base=Fraction(1, 1000), bframes=0)
+    source = add_words(plain, tmp_path / "in.mkv", [(0.5, 0.5, "one"), (2.0, 5.0, "two"), (3.5, 0.5, "three")])
+    out = tmp_path / "out.mkv"
+    options: dict[str, Any] = {"model": "bicubic", "scale": 2, "device": "cpu", "frames": 15}
+    if joined_later:
+        with monkeypatch.context() as patch, pytest.raises(Ended):
+            patch.setattr(jobs, "join", ends)
+            gtasr_video.upscale(source, out, **options)
+    gtasr_video.upscale(source, out, **options)
+    assert [(float(begin), float(length)) for begin, length, _ in texts(out)] == [(0.5, 0.5), (2.0, 1.0)]
 
 
 def test_what_a_kill_while_joining_left_is_made_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
