@@ -20,6 +20,7 @@ from gtasr_video.batch import Item, _watched, find_items, is_many, upscale_folde
 from gtasr_video.errors import InputError, UsageError
 from gtasr_video.runtime import job as jobs
 from gtasr_video.runtime import origins
+from gtasr_video.runtime.job.seal import sealed, unsealed
 from tests import fakes
 from tests.clips import make_clip
 from tests.conftest import Outcome
@@ -529,12 +530,12 @@ def test_a_film_that_takes_the_place_of_one_in_work_is_made(inbox: Inbox, monkey
 def test_a_job_that_watching_did_not_begin_is_kept(inbox: Inbox) -> None:
     job = inbox.out.with_name("x.mp4.job")
     job.mkdir(parents=True)
-    known = {"format": 1, "source": {"bytes": 1, "sha256": "of another film"}, "settings": {}, "parts": []}
-    (job / "job.json").write_text(json.dumps(known))
+    known = {"format": 2, "source": {"bytes": 1, "sha256": "of another film"}, "settings": {}, "parts": []}
+    (job / "job.json").write_bytes(sealed(known))
     for frames in (3, 4):
         inbox.put(frames)
         assert "was begun with another source" in inbox.watch(settle()).err
-    assert json.loads((job / "job.json").read_text()) == known
+    assert unsealed(job / "job.json") == known
 
 
 @pytest.mark.parametrize("stays", [True, False])
