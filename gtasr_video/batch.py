@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import inspect
 import logging
 import os
 import re
@@ -238,6 +239,8 @@ def upscale_folder(
         refuse_empty(name, "INPUT")
     refuse_empty(folder, "OUTPUT")
     _refuse_streams([*wanted, folder])
+    if unknown := sorted(set(options) - set(inspect.signature(upscale).parameters)):
+        raise TypeError(f"upscale_folder() got an unexpected keyword argument '{unknown[0]}'")
     settings = _shared(config, options)
     items = find_items(wanted, folder)
     if not watch and not items:

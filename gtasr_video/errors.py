@@ -97,9 +97,14 @@ class EvaluationError(GTASRVideoError):
     """A clip, metric or peer needed for a measurement is not usable."""
 
 
+def one_line(text: str) -> str:
+    """Return any text, whatever the files in it are called, as one line that a terminal only shows."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in " ".join(text.split()))
+
+
 def describe(error: BaseException) -> str:
     """Return `error` as one line without secrets: its message, then the notes added on its way up."""
     notes: list[str] = getattr(error, "__notes__", [])
     message = str(error) or type(error).__name__
     line = message if not notes else f"{message} ({'; '.join(notes)})"
-    return mask(" ".join(line.split()))
+    return mask(one_line(line))

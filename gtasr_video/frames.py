@@ -9,6 +9,8 @@ from typing import Any, Literal, Protocol, TypedDict, runtime_checkable
 
 import torch
 
+from gtasr_video.errors import UsageError
+
 Matrix = Literal["bt601", "bt709", "bt2020", "rgb"]
 ChromaSiting = Literal["left", "center", "topleft"]
 
@@ -168,6 +170,16 @@ class Frame:
     duration: int = 0
     cut: bool = False
     key: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for planes or times that are something else, such as arrays of numpy."""
+        for plane in self.planes:
+            if not isinstance(plane, torch.Tensor):
+                raise UsageError(
+                    f"planes of a Frame are tensors, not {type(plane).__name__}; torch.from_numpy makes one"
+                )
+        if not (isinstance(self.pts, int) and isinstance(self.duration, int)):
+            raise UsageError(f"pts and duration of a Frame are whole ticks, not {self.pts!r} and {self.duration!r}")
 
     def __repr__(self) -> str:
         shapes = ", ".join("x".join(map(str, p.shape[::-1])) for p in self.planes)

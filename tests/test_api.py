@@ -9,6 +9,7 @@ import logging
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import pytest
 import torch
 
 import gtasr_video
-from gtasr_video import Encoding, Reader, UpscaleConfig, Upscaler, Writer, load_model
+from gtasr_video import Encoding, Frame, Reader, UpscaleConfig, Upscaler, Writer, load_model
 from gtasr_video.api import parse_seconds
 from gtasr_video.errors import InputError, OutputError, UsageError
 from gtasr_video.runtime.live.config import LiveConfig
@@ -284,3 +285,27 @@ def test_transparency_that_an_output_cannot_hold_may_be_left_out(tmp_path: Path)
     report = gtasr_video.upscale(source, target, drop_unsupported=True, **options)
     assert report.frames_out == 3
     assert any("cannot hold transparency; it was left out" in line for line in report.output["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda plane: Frame((plane.numpy(),), 0), "planes of a Frame are tensors, not ndarray; torch.from_numpy"),  # type: ignore[arg-type]
+        (lambda plane: Frame((plane,), 0.5), "pts and duration of a Frame are whole ticks, not 0.5 and 0"),  # type: ignore[arg-type]
+        (lambda plane: Frame((plane,), None), "whole ticks, not None and 0"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_frame_of_something_else_says_what_it_must_be(make: Callable[[torch.Tensor], Frame], reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
+        make(torch.zeros(4, 4, dtype=torch.uint8))
+
+
+def test_what_is_written_must_be_a_frame(small_clip: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.mp4"
+    with (
+        Reader(small_clip) as reader,
+        pytest.raises(OutputError, match=r"out\.mp4: frame 0 is a Tensor, not a Frame"),
+        Writer(out, reader.spec, source=reader) as writer,
+    ):
+        writer.write(torch.zeros(3, 48, 64))  # type: ignore[arg-type]
+    assert not out.exists()

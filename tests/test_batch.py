@@ -20,6 +20,7 @@ from gtasr_video.batch import Item, _watched, find_items, is_many, upscale_folde
 from gtasr_video.errors import InputError, UsageError
 from gtasr_video.runtime import job as jobs
 from gtasr_video.runtime import origins
+from gtasr_video.runtime.job.seal import sealed, unsealed
 from tests import fakes
 from tests.clips import make_clip
 from tests.conftest import Outcome
@@ -529,12 +530,12 @@ def test_a_film_that_takes_the_place_of_one_in_work_is_made(inbox: Inbox, monkey
 def test_a_job_that_watching_did_not_begin_is_kept(inbox: Inbox) -> None:
     job = inbox.out.with_name("x.mp4.job")
     job.mkdir(parents=True)
-    known = {"format": 1, "source": {"bytes": 1, "sha256": "of another film"}, "settings": {}, "parts": []}
-    (job / "job.json").write_text(json.dumps(known))
+    known = {"format": 2, "source": {"bytes": 1, "sha256": "of another film"}, "settings": {}, "parts": []}
+    (job / "job.json").write_bytes(sealed(known))
     for frames in (3, 4):
         inbox.put(frames)
         assert "was begun with another source" in inbox.watch(settle()).err
-    assert json.loads((job / "job.json").read_text()) == known
+    assert unsealed(job / "job.json") == known
 
 
 @pytest.mark.parametrize("stays", [True, False])
@@ -581,3 +582,22 @@ def test_pipeline_folder_to_folder(videos: Path, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 3
     assert names(tmp_path / "out") == ["2024/march/two.mkv", "one.mp4"]
+
+
+def test_an_option_that_there_is_not_fails_at_once(small_clip: Path, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument 'crv'"):
+        upscale_folder(small_clip, tmp_path / "out", model="bicubic", crv=20)
+    assert not (tmp_path / "out").exists()
+
+
+def test_odd_names_are_shown_in_one_line_and_reported_as_they_are(
+    small_clip: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    folder, report = tmp_path / "in", tmp_path / "report.json"
+    folder.mkdir()
+    odd = folder / "new\nline\x1b[31m.mp4"
+    shutil.copy(small_clip, odd)
+    done = cli("upscale", folder, tmp_path / "out", "--model", "bicubic", "--scale", "2", "--report", report)
+    assert done.code == 0
+    assert "\x1b" not in done.out + done.err and done.err.count("\n") == 1
+    assert json.loads(report.read_text())["files"][0]["source"] == str(odd)

@@ -77,6 +77,6 @@ def _hire(request: Request, number: int) -> Helper:
     return hire(_help, request, devices[number % len(devices)], threads=share)
 
 
-def _help(request: Request, device: str) -> None:
+def _help(request: Request, device: str) -> list[Report]:
     with _opened(request, device=device) as job:
-        help_job(job)
+        return help_job(job)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gtasr_video.errors import one_line
+
 if TYPE_CHECKING:
     from gtasr_video.api import UpscaleConfig
     from gtasr_video.batch import Outcome
@@ -66,16 +68,11 @@ def _print(outcomes: Sequence[Outcome]) -> None:
         report = outcome.report
         figures = ("", "") if report is None else (str(report.frames_out), f"{report.fps:.1f}")
         about = outcome.message or str(outcome.output)
-        table.add_row(*(Text(_line(text)) for text in (str(outcome.source), outcome.state, *figures, about)))
+        table.add_row(*(Text(one_line(text)) for text in (str(outcome.source), outcome.state, *figures, about)))
     out = console()
     out.print(table)
     counts = {state: sum(o.state == state for o in outcomes) for state in ("done", "there", "failed")}
     out.print(f"{counts['done']} done, {counts['there']} there already, {counts['failed']} failed")
-
-
-def _line(text: str) -> str:
-    """Return any text, whatever a file is called, as one line that can be printed."""
-    return " ".join(text.encode("utf-8", "replace").decode("utf-8").split())
 
 
 def _write(outcomes: Sequence[Outcome], report: Path) -> None:
@@ -83,8 +80,8 @@ def _write(outcomes: Sequence[Outcome], report: Path) -> None:
 
     files = [
         {
-            "source": _line(str(outcome.source)),
-            "output": _line(str(outcome.output)),
+            "source": str(outcome.source),
+            "output": str(outcome.output),
             "state": outcome.state,
             "message": outcome.message,
             "report": None if outcome.report is None else asdict(outcome.report),

@@ -7,6 +7,7 @@ import logging
 import click
 from rich.console import Console
 
+from gtasr_video.errors import one_line
 from gtasr_video.masking import mask
 
 
@@ -14,7 +15,7 @@ class _ToStderr(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print one line without secrets; looks stderr up anew each time, as tests and shells replace it."""
         kind = "warning: " if record.levelno >= logging.WARNING else ""
-        text = mask(" ".join(record.getMessage().split()))
+        text = mask(one_line(record.getMessage()))
         click.echo(f"gtasr-video: {kind}{text}", err=True)
 
 

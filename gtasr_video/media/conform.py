@@ -32,7 +32,7 @@ class Conformer:
     fields       what has made whole pictures of fields, if anything
     orientation  (rotation, mirrored) where something besides the stream says it
     spec         what all frames share
-    count        how many frames were made
+    count        how many frames were made, size_changes: how many of them had another size
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Conformer:
         orientation: tuple[int, bool] | None = None,
     ) -> None:
         self._facts, self._fields = facts, fields
-        self.count = self._size_changes = 0
+        self.count = self.size_changes = 0
         self._pix_fmt = format_name(first)
         self._coded = (first.width, first.height)
         self._crop = stated_crop(facts.description, *self._coded)
@@ -69,7 +69,7 @@ class Conformer:
         """Return the next frame, which lasts `duration` ticks. Its planes may share the decoder's memory."""
         picture, cut = timed.picture, timed.cut
         changed = (picture.width, picture.height) != self._coded
-        self._size_changes += changed
+        self.size_changes += changed
         planes = self._planes(picture)
         self.count += 1
         return Frame(planes, timed.pts, duration, cut or changed or self.count == 1, picture.key_frame)
@@ -107,7 +107,7 @@ class Conformer:
             "soft_telecine": self._fields.fields.soft_telecine,
             "transparent": spec.layout.alpha,
             "frames": self.count,
-            "size_changes": self._size_changes,
+            "size_changes": self.size_changes,
         }
 
     def warnings(self, name: str, corrupt_packets: int) -> Iterator[str]:
@@ -120,9 +120,9 @@ class Conformer:
             yield f"{name} {SOFT_TELECINE}"
         if corrupt_packets:
             yield f"{name}: {corrupt_packets} damaged packets; what could be decoded was kept"
-        if self._size_changes:
+        if self.size_changes:
             size = f"{self.spec.width}x{self.spec.height}"
-            yield f"{name}: the picture size changes; {self._size_changes} frames were resized to {size}"
+            yield f"{name}: the picture size changes; {self.size_changes} frames were resized to {size}"
 
 
 def _spec_of(

@@ -16,6 +16,7 @@ from gtasr_video.errors import InputError
 from gtasr_video.frames import Frame, VideoSpec
 from gtasr_video.media.blocks import ReaderBlock
 from gtasr_video.media.conform import Conformer
+from gtasr_video.media.damage import Damage
 from gtasr_video.media.decoder import Decoder
 from gtasr_video.media.deinterlace import Deinterlace, Deinterlacer, Fields, Timed, look
 from gtasr_video.media.endings import end_of_others
@@ -76,6 +77,8 @@ class Reader(ReaderBlock):
         self._stream = self._decoder.facts
         self._first: Timed | None = None
         self._last_end: Fraction | None = None
+        self._known: Damage | None = None
+        self._played: Fraction | None = None  # seconds that all frames play, once that is known
         try:
             self._prepare()
         except BaseException:
@@ -175,9 +178,15 @@ class Reader(ReaderBlock):
             gap = timed.pts - held.pts
             yield self._finish(held, gap)
             if self._conformer.count == most:
+                self._note_end()
                 return
             held = timed
         yield self._finish(held, self._last_duration(held, gap))
+        self._note_end()
+
+    def _note_end(self) -> None:
+        if self._last_end is not None:
+            self._played = self._last_end - self.first_time
 
     def _finish(self, timed: Timed, duration: int) -> Frame:
         self._last_end = (timed.pts + duration) * self.spec.time_base
@@ -198,7 +207,23 @@ class Reader(ReaderBlock):
     @property
     def corrupt_packets(self) -> int:
         """Packets the decoder refused and frames it marked as damaged, so far."""
-        return self._decoder.corrupt
+        return self._decoder.corrupt if self._known is None else self._known.corrupt_packets
+
+    @property
+    def damage(self) -> Damage:
+        """What was wrong with the file, so far."""
+        if self._known is not None:
+            return self._known
+        decoder = self._decoder
+        return Damage(decoder.corrupt, self._conformer.size_changes, decoder.given_up, self._truncated_at())
+
+    def tell(self, damage: Damage, end: Fraction) -> None:
+        """Say from now on what others have learned who have read the file, or parts of it.
+
+        end   second of the output at which the last frame ends
+        """
+        self._known, self._played = damage, end - self.first_time + (self.origin or 0)
+        self._conformer.size_changes = damage.size_changes
 
     @property
     def needs_layer(self) -> bool:
@@ -245,7 +270,9 @@ class Reader(ReaderBlock):
 
     @property
     def cut_length(self) -> Fraction | None:
-        """Seconds asked for (about, where frames were counted) if the end was asked for, else None."""
+        """Seconds asked for if the end was asked for, else None; of counted frames about, until all were read."""
+        if self.window.frames is not None and self._played is not None:
+            return self._played
         has_end = self.window.duration is not None or self.window.frames is not None
         return self.duration if has_end else None
 
@@ -266,11 +293,11 @@ class Reader(ReaderBlock):
             **self._conformer.facts(),
             "duration_s": None if self.duration is None else float(self.duration),
             "hardware": self._decoder.on_hardware,
-            "hardware_given_up": self._decoder.given_up,
+            "hardware_given_up": self.damage.given_up,
             "corrupt_packets": self.corrupt_packets,
             "repaired_timestamps": self._timeline.repaired,
             "clock_restarts": self._restarts,
-            "truncated_at_s": self._truncated_at(),
+            "truncated_at_s": self.damage.truncated_at_s,
             "warnings": list(self.warnings()),
         }
 
@@ -300,7 +327,7 @@ class Reader(ReaderBlock):
     def warnings(self) -> Iterator[str]:
         """Yield one line for each thing in the source that was not as it should be."""
         yield from self._conformer.warnings(str(self.path), self.corrupt_packets)
-        cut_off, claimed = self._truncated_at(), self._stream.length
+        cut_off, claimed = self.damage.truncated_at_s, self._stream.length
         if cut_off is not None:
             of = "" if claimed is None else f" of the {float(claimed):.3f} s it claims"
             yield f"{self.path} is cut off or damaged: its picture ends at {cut_off:.3f} s{of}"

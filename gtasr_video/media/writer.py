@@ -220,6 +220,8 @@ class Writer(WriterBlock):
     def _check(self, frame: Frame) -> None:
         if self._container is None:
             raise OutputError(f"{self.path}: a frame was written after the output was closed")
+        if not isinstance(frame, Frame):  # from a program of one's own
+            raise OutputError(f"{self.path}: frame {self._count} is a {type(frame).__name__}, not a Frame")
         if self._last_pts is not None and frame.pts <= self._last_pts:
             raise OutputError(f"{self.path}: frame {self._count} has pts {frame.pts}, not after {self._last_pts}")
         spec = self.spec

@@ -10,7 +10,10 @@ In ``OUTPUT/.gtasr-video-watch.json``, for each result::
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -56,20 +59,33 @@ class Origins:
 
         Return whether it has an unfinished job, begun by --watch with an earlier film, that is worth nothing any more.
         """
-        known, key, film = self._read(), self._key(output), _film(source)
-        before = known.get(key, {}).get("begun")
-        stale = before is not None and before[0] == film[0] and before != film
-        if folder_for(output).exists() and not stale:
-            return False
-        self._write({**known, key: {**known.get(key, {}), "begun": film}})
-        return stale
+        with self._alone():
+            known, key, film = self._read(), self._key(output), _film(source)
+            before = known.get(key, {}).get("begun")
+            stale = before is not None and before[0] == film[0] and before != film
+            if folder_for(output).exists() and not stale:
+                return False
+            self._write({**known, key: {**known.get(key, {}), "begun": film}})
+            return stale
 
     def finish(self, output: Path) -> None:
         """Keep that `output` is made, and what it looks like."""
-        known, key = self._read(), self._key(output)
-        film = known.get(key, {}).get("begun")
-        if film is not None:
-            self._write({**known, key: {"film": film, "result": _mark(output)}})
+        with self._alone():
+            known, key = self._read(), self._key(output)
+            film = known.get(key, {}).get("begun")
+            if film is not None:
+                self._write({**known, key: {"film": film, "result": _mark(output)}})
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other watches of the folder from writing between our reading and our writing, where it can be locked."""
+        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with contextlib.suppress(OSError):
+                fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
 
     def _key(self, output: Path) -> str:
         return output.relative_to(self._folder).as_posix()

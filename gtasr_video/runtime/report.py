@@ -7,13 +7,15 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from gtasr_video.errors import OutputError
+from gtasr_video.errors import OutputError, one_line
+
+_DESCRIPTORS: Final = ("/dev/std", "/dev/fd/", "/proc/self/fd/")
 
 
 @dataclass(slots=True)
@@ -77,13 +79,12 @@ class Report:
 
     frames_in, frames_out, frames_dropped   decoded, written, and given up (live streams only)
     corrupt_packets       damaged packets that were skipped while decoding
-    seconds               from the first frame decoded to the last packet written
-    media_seconds         playing time of what was written
-    fps                   frames_out / seconds
+    seconds               from the first frame decoded to the last encoded; a file is joined and audited after that
+    media_seconds         playing time of what this run wrote; fps: frames that it wrote / seconds
     model, scale, seed    what enlarged; device, dtype, backend: where, in which type, by which engine
     tiles                 parts that frames were made in at the end, down x across; frames_redone: made again in float32
     input, output         facts of both files: path, size, codec, rate and what the reader and writer noticed
-    stages                busy_s and wait_s of decode, upload, compute, download, encode
+    stages                busy_s and wait_s of decode, upload, compute, download, encode; of several workers together
     limited_by            the stage that was at work longest; "source" where a stream was waited for even longer
     peak_rss_bytes        most memory this process ever held
     frames_resumed        of frames_out, those that an earlier run of the same command had finished
@@ -143,8 +144,9 @@ class Report:
         frames = "1 frame" if self.frames_out == 1 else f"{self.frames_out} frames"
         if self.frames_resumed:
             frames += f" ({self.frames_resumed} made before)"
-        return (
-            f"{self.output.get('path')}: {frames} of {self.output.get('width')}x{self.output.get('height')} in "
+        size = f"{self.output.get('width')}x{self.output.get('height')}"
+        return one_line(
+            f"{self.output.get('path')}: {frames} of {size} in "
             f"{self.seconds:.1f} s, {self.fps:.1f} fps ({self.ratio:.2f}x real time{limit}){self._missed()}"
         )
 
@@ -155,8 +157,40 @@ class Report:
         return "".join(f", {count} {what}" for what, count in said.items() if count)
 
 
+def combined(reports: Sequence[Report]) -> Report:
+    """Return one report of what several runs did, one after the other or side by side.
+
+    Frames and seconds, also those of the stages, are added up; else it is what the last one says.
+    """
+    busy = [report.stages for report in reports]
+    stages = {
+        stage: {key: sum(one[stage][key] for one in busy) for key in figures} for stage, figures in busy[-1].items()
+    }
+    return replace(
+        reports[-1],
+        frames_in=sum(report.frames_in for report in reports),
+        frames_out=sum(report.frames_out for report in reports),
+        frames_redone=sum(report.frames_redone for report in reports),
+        seconds=sum(report.seconds for report in reports),
+        stages=stages,
+        limited_by=limiting({stage: figures["busy_s"] for stage, figures in stages.items()}),
+        peak_rss_bytes=max(report.peak_rss_bytes for report in reports),
+    )
+
+
 def write_json(target: Path, text: str) -> None:
-    """Write the JSON `text` to `target`, whole or not at all. Raises OutputError."""
+    """Write the JSON `text` to `target` (of a link, what it leads to), whole or not at all. Raises OutputError.
+
+    What is no file, such as /dev/stdout or a named pipe, is written into and stays what it is.
+    """
+    if _is_open_elsewhere(target):
+        try:
+            with target.open("a", encoding="utf-8") as file:
+                file.write(text + "\n")
+        except OSError as error:
+            raise OutputError(f"{target}: the report cannot be written ({error.strerror or error})") from error
+        return
+    target = Path(os.path.realpath(target))
     part = target.with_name(f"{target.name}.part")
     try:
         part.write_text(text + "\n", encoding="utf-8")
@@ -164,6 +198,12 @@ def write_json(target: Path, text: str) -> None:
     except OSError as error:
         part.unlink(missing_ok=True)
         raise OutputError(f"{target}: the report cannot be written ({error.strerror or error})") from error
+
+
+def _is_open_elsewhere(target: Path) -> bool:
+    """Return whether `target` is a pipe, a device, or the name of what is open already, be that a file."""
+    is_descriptor = str(target.absolute()).startswith(_DESCRIPTORS)
+    return target.exists() and (is_descriptor or not (target.is_file() or target.is_dir()))
 
 
 def peak_rss_bytes() -> int:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -85,3 +88,35 @@ def test_what_was_carried_off_is_forgotten(source: Path, output: Path, tmp_path:
     output.unlink()
     made(source, output.with_name("b.mp4"), tmp_path / "out")
     assert list(json.loads((tmp_path / "out" / NAME).read_text())) == ["deep/b.mp4"]
+
+
+def test_two_watches_of_one_folder_do_not_forget_each_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second reads only when the first has written."""
+    folder, films = tmp_path / "out", [tmp_path / "a.mp4", tmp_path / "b.mp4"]
+    folder.mkdir()
+    for film in films:
+        film.write_bytes(b"film")
+    one, other = Origins(folder), Origins(folder)
+    second = threading.Thread(target=other.begin, args=(films[1], folder / "b.mp4"))
+    write = one._write
+
+    def slowly(known: dict[str, Any]) -> None:
+        second.start()
+        assert not _is_unlocked(folder)
+        write(known)
+
+    monkeypatch.setattr(one, "_write", slowly)
+    one.begin(films[0], folder / "a.mp4")
+    second.join()
+    assert set(json.loads((folder / NAME).read_text())) == {"a.mp4", "b.mp4"}
+
+
+def _is_unlocked(folder: Path) -> bool:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(handle)
+    return True

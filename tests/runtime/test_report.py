@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,6 +51,38 @@ def test_json_has_the_keys_that_scripts_rely_on(tmp_path: Path) -> None:
 def test_a_report_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"none/r\.json: the report cannot be written \(No such file or directory\)"):
         REPORT.write(tmp_path / "none" / "r.json")
+
+
+def test_a_link_is_followed_and_a_pipe_stays_a_pipe(tmp_path: Path) -> None:
+    link, pipe = tmp_path / "link.json", tmp_path / "pipe"
+    link.symlink_to("report.json")
+    REPORT.write(link)
+    assert link.is_symlink() and json.loads((tmp_path / "report.json").read_text())["frames_in"] == 3
+    os.mkfifo(pipe)
+    reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        REPORT.write(pipe)
+        assert json.loads(os.read(reading, 2**16))["frames_in"] == 3
+    finally:
+        os.close(reading)
+    assert pipe.is_fifo()
+
+
+def test_a_report_on_standard_output_goes_behind_what_is_there(tmp_path: Path) -> None:
+    script = (
+        "import sys; from tests.runtime.test_report import REPORT\n"
+        "print('table', flush=True); REPORT.write('/dev/stdout')"
+    )
+    out = tmp_path / "out.txt"
+    with out.open("w") as file:
+        subprocess.run([sys.executable, "-c", script], stdout=file, check=True)
+    assert out.read_text().startswith("table\n{")
+
+
+@pytest.mark.parametrize("name", ["new\nline.mp4", "esc\x1b[31mred.mp4", "back\rto.mp4"])
+def test_the_line_for_people_is_one_whatever_the_file_is_called(name: str) -> None:
+    line = replace(REPORT, output={**REPORT.output, "path": name}).summary()
+    assert line.isprintable() and ".mp4: 3 frames" in line
 
 
 def test_one_line_for_people() -> None:

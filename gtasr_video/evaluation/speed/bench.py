@@ -149,6 +149,7 @@ def _whole(bench: Bench, count: int) -> float:
             bench.encoding,
             source=reader,
             overwrite=True,
+            drop_unsupported=True,  # nobody will see it
         ) as writer,
     ):
         return run(reader, bench.upscaler, writer).fps

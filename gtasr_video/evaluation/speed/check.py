@@ -22,9 +22,13 @@ def read(file: Path) -> list[Measurement]:
         raise EvaluationError(f"{file}: cannot be read ({error.strerror or error})") from error
     except ValueError as error:
         raise EvaluationError(f"{file}: cannot be read as lines of JSON ({error})") from error
-    if not all(isinstance(line, dict) for line in lines):
+    if not all(isinstance(line, dict) and _are_ratios(line.get("ratios")) for line in lines):
         raise EvaluationError(f"{file}: its lines are no measurements of bench")
     return lines
+
+
+def _are_ratios(found: Any) -> bool:
+    return isinstance(found, dict) and all(isinstance(value, int | float) for value in found.values())
 
 
 def baseline(lines: list[Measurement], now: Measurement) -> Measurement:

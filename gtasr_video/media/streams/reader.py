@@ -83,6 +83,7 @@ class StreamReader(ReaderBlock):
         self.source = source
         self._length, self._frames = duration, frames
         self._earlier_damage = self._homeless = 0
+        self._damage_until_stop: int | None = None
         self._fields = Deinterlacer(deinterlace, Fields)
         # The connection that brought the first picture: it says what the stream is, and its sound tracks stay valid.
         self._opening = self._connection = source.open()
@@ -205,6 +206,8 @@ class StreamReader(ReaderBlock):
     @property
     def corrupt_packets(self) -> int:
         """Packets the decoder refused and frames it marked as damaged, so far."""
+        if self._damage_until_stop is not None:
+            return self._damage_until_stop
         return self._earlier_damage + (0 if self._connection.closed else self._connection.corrupt)
 
     @property
@@ -260,6 +263,8 @@ class StreamReader(ReaderBlock):
 
     def stop(self) -> None:
         """End the stream now, from any thread: `__iter__` yields what has come and ends."""
+        # The packet in which we end is cut short by ourselves: that is no damage of the source's.
+        self._damage_until_stop = self.corrupt_packets
         self.source.stop()
 
     def close(self) -> None:

@@ -33,7 +33,7 @@ from gtasr_video.runtime.job.sink import PartWriter
 from gtasr_video.runtime.job.source import Cutting, Part, PartReader, fingerprint
 from gtasr_video.runtime.job.workers import Helper, split, wait_for
 from gtasr_video.runtime.progress import Mode, Monitor, showing
-from gtasr_video.runtime.report import Report
+from gtasr_video.runtime.report import Report, combined
 from gtasr_video.runtime.session import QUEUE, Session
 from gtasr_video.runtime.upscaler import Upscaler
 
@@ -81,17 +81,21 @@ def run_job(job: Job, *, progress: Mode = "none", announce: Callable[[Writer], N
     return _Run(job, fingerprint(job.reader.path)).run(trial, progress)
 
 
-def help_job(job: Job) -> None:
-    """Work on the parts of a job that another process leads, as long as there are some that nobody works on."""
+def help_job(job: Job) -> list[Report]:
+    """Work on the parts of a job that another process leads, as long as there are some that nobody works on.
+
+    Return a report of each.
+    """
     journal, source = help_with(job.output, Space(job.output.parent, wait=job.wait_for_space))
-    work = _Run(job, source)
+    work, reports = _Run(job, source), []
     for part, of_part in zip(journal.parts, journal.journals, strict=True):
         lock = of_part.claim()
         if lock is not None:
             of_part.check()
             if not of_part.is_complete:
-                work.do(part, of_part, "none")
+                reports.append(work.do(part, of_part, "none"))
             os.close(lock)
+    return reports
 
 
 def _warn(lines: Iterable[str]) -> None:
@@ -111,12 +115,14 @@ class _Run:
         parts = split(job.reader, job.workers)
         journal = open_journal(output, self._source, settings, parts, self._space, restart=job.restart)
         try:
-            resumed = journal.frames
+            resumed, played = journal.frames, journal.ticks
             if resumed:
                 log.log(NOTICE, "%s: going on after %d frames that are done", output, resumed)
             report = self._work(journal, progress)
+            job.reader.tell(journal.damage(), journal.end * job.reader.spec.time_base)
             # Before the audit: what is wrong with the source explains what it may find.
             _warn(job.reader.warnings())
+            report = self._measured(report, journal.frames - resumed, journal.ticks - played)
             writer, audit = self._join(journal)
             _warn(writer.warnings())
             journal.remove()
@@ -127,44 +133,54 @@ class _Run:
             journal.close()
         return _final(report, writer, audit, resumed)
 
+    def _measured(self, report: Report, frames: int, ticks: int) -> Report:
+        """Return `report` of making so many frames, which play so many ticks, with all that is known of the source."""
+        reader = self._job.reader
+        return replace(
+            report,
+            input=reader.facts(),
+            corrupt_packets=reader.corrupt_packets,
+            media_seconds=float(ticks * reader.spec.time_base),
+            fps=frames / report.seconds if report.seconds > 0 else 0.0,
+        )
+
     def _work(self, journal: Journal, progress: Mode) -> Report:
         """Do what is left of each part."""
         left = [of_part for of_part in journal.journals if not of_part.is_complete]
         hands = min(self._job.workers, len(left))
         if hands > 1 and self._job.hire is not None:
             return self._together(journal, hands, progress)
-        report: Report | None = None
-        for part, of_part in zip(journal.parts, journal.journals, strict=True):
-            if report is None or not of_part.is_complete:
-                report = self.do(part, of_part, progress)
-        assert report is not None
-        return report
+        parts = zip(journal.parts, journal.journals, strict=True)
+        reports = [self.do(part, of_part, progress) for part, of_part in parts if not of_part.is_complete]
+        return combined(reports or [self._nothing_left(journal)])
+
+    def _nothing_left(self, journal: Journal) -> Report:
+        return self.do(journal.parts[0], journal.journals[0], "none")
 
     def _together(self, journal: Journal, hands: int, progress: Mode) -> Report:
         """Let other processes do what is left, and watch them."""
-        job, began, before = self._job, time.perf_counter(), journal.frames
+        job, began, before, played = self._job, time.perf_counter(), journal.frames, journal.ticks
         assert job.hire is not None
-        monitor = Monitor(job.reader.frame_count_estimate)
+        whole = job.reader.frame_count_estimate
+        monitor = Monitor(None if whole is None else max(1, whole - before))
         monitor.decoded()
 
         def look() -> None:
             for of_part in journal.journals:
                 of_part.reload()
-            monitor.frames_out = journal.frames
+            monitor.frames_out = journal.frames - before
+            monitor.media_seconds = float((journal.ticks - played) * job.reader.spec.time_base)
 
         with showing(monitor, progress):
-            wait_for([job.hire(number) for number in range(hands)], look)
+            reports = wait_for([job.hire(number) for number in range(hands)], look)
         if any(not of_part.is_complete for of_part in journal.journals):
             raise OutputError(f"{job.output}: a worker left its part undone; run the same command again")
-        report = self.do(journal.parts[0], journal.journals[0], "none")
-        seconds = time.perf_counter() - began
-        length = float(job.reader.duration or 0)
-        fps = (journal.frames - before) / seconds
-        return replace(report, seconds=seconds, media_seconds=length, fps=fps, device=f"{report.device} x{hands}")
+        report = combined([report for of_helper in reports for report in of_helper])
+        return replace(report, seconds=time.perf_counter() - began, device=f"{report.device} x{hands}")
 
     def do(self, part: Part, journal: PartJournal, progress: Mode) -> Report:
         """Do what is left of one part; where that is nothing, only report."""
-        job, last = self._job, journal.last
+        job, last, redone = self._job, journal.last, self._job.upscaler.redone
         source = PartReader(job.reader, part, None if last is None else last.next, job.cutting)
         origin = job.reader.origin_ticks
         check = partial(self._check_source, part)
@@ -184,7 +200,7 @@ class _Run:
         finally:
             writer.abort()
         self._read += source.count - journal.frames
-        return report
+        return replace(report, frames_redone=report.frames_redone - redone)
 
     def _check_source(self, part: Part) -> None:
         """Raise InputError if the source is not what it was when the work began: what was read is worth nothing."""

@@ -12,26 +12,35 @@
         000000.json     what it is, written last: a segment without it does not count
         000003.state    the network's memory after the last segment, as safetensors
 
-Everything is written under another name, synced and renamed, so each file is whole or absent at any moment.
+Everything is written under another name, synced and renamed, so each file is whole or absent at any moment. What is
+spoiled later is known by checksums: of the packets and the memory in the record of the segment, of each list in itself.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
 from gtasr_video.errors import InputError, OutputError, UsageError
+from gtasr_video.media.damage import Damage
 from gtasr_video.media.durable import Space, sync_folder
-from gtasr_video.runtime.job.records import Done, PartJournal, take_lock
+from gtasr_video.runtime.job.records import UNDAMAGED, Done, PartJournal, take_lock
+from gtasr_video.runtime.job.seal import sealed, unsealed
 from gtasr_video.runtime.job.source import Part
 
-_FORMAT: Final = 1
+log = logging.getLogger("gtasr_video")
+
+_FORMAT: Final = 2
+_WORKERS_END_S: Final = 20.0
+_LOOK_AGAIN_S: Final = 0.1
 
 
 class Journal:
@@ -53,6 +62,16 @@ class Journal:
         return sum(journal.frames for journal in self.journals)
 
     @property
+    def ticks(self) -> int:
+        """How long what is done plays, in ticks of the output."""
+        return sum(journal.ticks for journal in self.journals)
+
+    @property
+    def end(self) -> int:
+        """Tick of the output at which the last frame that is done ends."""
+        return max((last.end for journal in self.journals if (last := journal.last) is not None), default=0)
+
+    @property
     def records(self) -> list[Path]:
         """The files of all finished segments, in the order of the output."""
         return [record for journal in self.journals for record in journal.records]
@@ -65,6 +84,10 @@ class Journal:
     def spoiled(self) -> list[int]:
         """Return the pts in the source of all frames that lost their picture."""
         return [pts for record in self.records for pts in Done.read(record).spoiled]
+
+    def damage(self) -> Damage:
+        """Return what was wrong with the source, whoever read it."""
+        return sum((Done.read(record).damage for record in self.records), UNDAMAGED)
 
     def remove(self) -> None:
         """Delete it all."""
@@ -122,11 +145,14 @@ def open_journal(
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written ({error.strerror or error})") from error
     try:
+        _wait_for_workers(folder, output)
         known = None if restart else _known(folder)
         if known is None:
+            if (folder / "job.json").exists() and not restart:
+                log.warning("%s is damaged, or of another version; it is begun anew", folder)
             _clear(folder)
             known = {"format": _FORMAT, "source": source, "settings": settings, "parts": [asdict(p) for p in parts]}
-            space.write_whole(folder / "job.json", json.dumps(known, indent=1).encode())
+            space.write_whole(folder / "job.json", sealed(known))
         else:
             _refuse_another(folder, known, source, settings)
         journal = Journal(folder, lock, space, [Part(**part) for part in known["parts"]])
@@ -138,14 +164,30 @@ def open_journal(
     return journal
 
 
+def _wait_for_workers(folder: Path, output: Path) -> None:
+    """Wait until none of the parts is worked on: the workers of a run that was killed end by themselves, but later.
+
+    Raises OutputError if one does not.
+    """
+    deadline = time.monotonic() + _WORKERS_END_S
+    for part in sorted(folder.glob("part-*/")):
+        while True:
+            try:
+                os.close(take_lock(part, output))
+                break
+            except OutputError:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(_LOOK_AGAIN_S)
+
+
 def _known(folder: Path) -> dict[str, Any] | None:
     """Return what ``job.json`` says, or None if there is none of ours that is whole."""
     try:
-        known = json.loads((folder / "job.json").read_text(encoding="utf-8"))
-        whole = known["format"] == _FORMAT and {"source", "settings", "parts"} <= set(known)
-    except (OSError, ValueError, KeyError, TypeError):
+        known = unsealed(folder / "job.json")
+    except (OSError, ValueError):
         return None
-    return known if whole else None
+    return known if known.get("format") == _FORMAT else None
 
 
 def _clear(folder: Path) -> None:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import fcntl
-import json
+import logging
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Final, overload
 
 from gtasr_video.errors import OutputError
+from gtasr_video.media.damage import Damage
 from gtasr_video.media.durable import Space
 from gtasr_video.media.resume import Place
 from gtasr_video.media.segments import PacketEntry, Segment
 from gtasr_video.models.facts import State
 from gtasr_video.runtime.job.memory import load_state, save_state
+from gtasr_video.runtime.job.seal import file_checksum, sealed, unsealed
+
+log = logging.getLogger("gtasr_video")
+
+UNDAMAGED: Final = Damage()
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +29,11 @@ class Done:
     """A finished segment and what was learned on the way.
 
     before   frames of its part that come before it
-    end      ticks of the source at which its last frame ends
+    end      ticks of the output at which its last frame ends
     next     the frame after it, None after the last of the part
     spoiled  pts of frames that lost their picture
-    corrupt  damaged packets met up to here
+    damage   what was wrong with the source where its frames were read
+    state    SHA-256 of the file of the network's memory after it, None where the next segment begins anew
     """
 
     segment: Segment
@@ -34,40 +41,50 @@ class Done:
     end: int
     next: Place | None
     spoiled: tuple[int, ...] = ()
-    corrupt: int = 0
+    damage: Damage = UNDAMAGED
+    state: str | None = None
 
     @property
     def total(self) -> int:
         """How many frames of its part are done with it."""
         return self.before + len(self.segment.packets)
 
-    def to_json(self) -> str:
-        """Return everything but the path."""
+    def to_bytes(self) -> bytes:
+        """Return what the file of this segment is to say."""
         segment = self.segment
         kept = {
+            "name": _name(segment.path),
             "sha256": segment.sha256,
             "header": segment.header,
             "before": self.before,
             "end": self.end,
             "next": None if self.next is None else asdict(self.next),
             "spoiled": self.spoiled,
-            "corrupt": self.corrupt,
+            "damage": asdict(self.damage),
+            "state": self.state,
             "packets": segment.packets,
         }
-        return json.dumps(kept)
+        return sealed(kept)
 
     @staticmethod
     def read(path: Path) -> Done:
-        """Return what the file `path` (``NNNNNN.json``) says. Raises ValueError if it is none of ours."""
+        """Return what the file `path` (``NNNNNN.json``) says. Raises ValueError if that is not what was written."""
         try:
-            kept = json.loads(path.read_text(encoding="utf-8"))
+            kept = unsealed(path)
+            if kept["name"] != _name(path):
+                raise ValueError(f"{path} is the record of another segment")
             packets = tuple(_entry(*entry) for entry in kept["packets"])
             segment = Segment(path.with_suffix(".packets"), packets, str(kept["sha256"]), str(kept["header"]))
             following = None if kept["next"] is None else Place(**kept["next"])
-            end, spoiled, corrupt = int(kept["end"]), tuple(kept["spoiled"]), int(kept["corrupt"])
-            return Done(segment, int(kept["before"]), end, following, spoiled, corrupt)
+            end, spoiled, damage = int(kept["end"]), tuple(kept["spoiled"]), Damage(**kept["damage"])
+            return Done(segment, int(kept["before"]), end, following, spoiled, damage, kept["state"])
         except (OSError, KeyError, TypeError, IndexError, AttributeError) as error:
             raise ValueError(f"{path} is not a record of a segment") from error
+
+
+def _name(path: Path) -> str:
+    """Return which segment of which part lies in the file `path`: files that were swapped are told by it."""
+    return f"{path.parent.name}/{path.stem}"
 
 
 def _entry(pts: Any, dts: Any, duration: Any, size: Any, key: Any, beside: Any = 0) -> PacketEntry:
@@ -124,8 +141,10 @@ class PartJournal:
             kept.pop()
         wanted = {*kept, *(record.with_suffix(".packets") for record in kept), *self._states(kept[-1:])}
         for path in self.folder.iterdir():
-            if path not in wanted and path.name != "lock":
+            if path not in wanted and path.name != "lock" and not path.is_dir():
                 path.unlink()
+        if spoiled := len(self._records) - len(kept):
+            log.warning("%s: damaged; of %d segments %d are made again", self.folder, len(self._records), spoiled)
         self._records = kept
 
     @staticmethod
@@ -137,7 +156,8 @@ class PartJournal:
 
     def _can_go_on(self, record: Path) -> bool:
         done = Done.read(record)
-        return done.next is None or done.next.cut or load_state(record.with_suffix(".state")) is not None
+        begins_anew = done.next is None or done.next.cut
+        return begins_anew or (done.state is not None and file_checksum(record.with_suffix(".state")) == done.state)
 
     @staticmethod
     def _states(records: Sequence[Path]) -> list[Path]:
@@ -160,6 +180,12 @@ class PartJournal:
         return 0 if last is None else last.total
 
     @property
+    def ticks(self) -> int:
+        """How long what is done plays, in ticks of the output."""
+        last = self.last
+        return 0 if last is None else last.end - Done.read(self._records[0]).segment.shown[0]
+
+    @property
     def is_complete(self) -> bool:
         """Whether nothing is left to do."""
         last = self.last
@@ -174,8 +200,10 @@ class PartJournal:
         """Make a segment count, whose packets are on the disk; `state` is the memory with which the next begins."""
         record = done.segment.path.with_suffix(".json")
         if state is not None:
-            self._space.attempt(lambda: save_state(record.with_suffix(".state"), state))
-        self._space.write_whole(record, done.to_json().encode())
+            beside = record.with_suffix(".state")
+            self._space.attempt(lambda: save_state(beside, state))
+            done = replace(done, state=file_checksum(beside))
+        self._space.write_whole(record, done.to_bytes())
         for old in self._states(self._records[-1:]):
             old.unlink(missing_ok=True)
         self._records.append(record)

@@ -9,6 +9,7 @@ from typing import Any
 
 from gtasr_video.errors import OutputError
 from gtasr_video.frames import Frame, VideoSpec
+from gtasr_video.media.damage import Damage
 from gtasr_video.media.durable import Space
 from gtasr_video.media.encoding import Plan
 from gtasr_video.media.resume import Place
@@ -45,13 +46,14 @@ class PartWriter:
         check: Callable[[], None],
     ) -> None:
         self._upscaler = upscaler
-        self._source, self._journal, self._output, self._plan, self._origin = source, journal, output, plan, origin
+        self._source, self._journal, self._output, self._plan = source, journal, output, plan
         self._space, self._check = space, check
         self._states: dict[int, State] = {}
         self._segment: SegmentWriter | None = None
         self._spoiled: list[int] = []
         self._last_pts: int | None = None
         self._end = 0
+        self._origin, self._damage = origin, Damage()
         self._before = journal.frames
         self._number = len(journal.records)
         self._closer = ThreadPoolExecutor(1, thread_name_prefix="segment")
@@ -91,26 +93,27 @@ class PartWriter:
         if before is not None and has_lost_its_picture(before, brightness(frame, self.spec)):
             self._spoiled.append(frame.pts)
         self._segment.write(frame)
-        self._last_pts, self._end = frame.pts, frame.pts + frame.duration
+        self._last_pts, self._end = frame.pts, frame.pts + frame.duration - self._origin
 
     def _begin(self, place: Place) -> None:
-        state = self._states.pop(place.pts, None)
+        state, damage = self._states.pop(place.pts, None), self._source.damage.pop(place.pts)
         if self._segment is not None:
-            self._end_segment(place, state)
+            self._end_segment(place, state, damage)
         path = self._journal.folder / f"{self._number:06}.packets"
         self._segment = SegmentWriter(path, self._output, self._plan, self._origin, self._space)
         self._number += 1
 
-    def _end_segment(self, following: Place | None, state: State | None) -> None:
+    def _end_segment(self, following: Place | None, state: State | None, damage: Damage) -> None:
         """Hand the segment to the thread that finishes it, once that is through with the one before."""
         segment, self._segment = self._segment, None
         spoiled, self._spoiled = tuple(self._spoiled), []
-        before, end, corrupt = self._before, self._end, self._source.corrupt_packets
+        before, end, met = self._before, self._end, damage.since(self._damage)
+        self._damage = damage
         assert segment is not None
 
         def finish() -> None:
             try:
-                done = Done(segment.finish(), before, end, following, spoiled, corrupt)
+                done = Done(segment.finish(), before, end, following, spoiled, met)
                 self._journal.add(done, state)
             except BaseException:
                 segment.abort()
@@ -131,7 +134,7 @@ class PartWriter:
         """Finish the last segment, after which the part is complete."""
         self._check()
         if self._segment is not None:
-            self._end_segment(None, None)
+            self._end_segment(None, None, self._source.damage_so_far)
         self._settle()
         self._closer.shutdown()
 

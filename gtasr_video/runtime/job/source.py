@@ -14,6 +14,7 @@ from typing import Any, Final
 from gtasr_video.errors import InputError
 from gtasr_video.frames import Frame, VideoSpec
 from gtasr_video.media import Reader
+from gtasr_video.media.damage import Damage
 from gtasr_video.media.resume import Place, frames_from, place_of
 from gtasr_video.ops.brightness import brightness
 
@@ -59,8 +60,9 @@ class PartReader:
     """A `FrameReader` of one part of `reader`, from `resume` on if it is given.
 
     Before it yields a frame that begins a segment it puts its `Place` into `boundaries`, under its pts; the
-    brightness of every frame goes into `brightness`. Who uses an entry takes it out. `count` is how many frames of the
-    part were read, by this run and those before it.
+    brightness of every frame goes into `brightness`, and into `damage` what was wrong with the part before it, as far
+    as this run has read it. Who uses an entry takes it out. `count` is how many frames of the part were read, by this
+    run and those before it.
     """
 
     def __init__(self, reader: Reader, part: Part, resume: Place | None, cutting: Cutting) -> None:
@@ -69,6 +71,8 @@ class PartReader:
         self._begun: tuple[int, int] | None = None
         self.boundaries: dict[int, Place] = {}
         self.brightness: dict[int, float] = {}
+        self.damage: dict[int, Damage] = {}
+        self._before: Damage | None = Damage() if part.first is None and resume is None else None
 
     def __iter__(self) -> Iterator[Frame]:
         part = self._part
@@ -107,11 +111,21 @@ class PartReader:
         yield from frames
 
     def _note(self, frame: Frame) -> None:
+        if self._before is None:
+            # What was met on the way here is told by who has read the frames before.
+            self._before = self._reader.damage
         if self._begins(frame):
+            # Whether the picture ends too early shows only at its end.
+            self.damage[frame.pts] = replace(self.damage_so_far, truncated_at_s=None)
             self._begun = (self.count, frame.pts)
             self.boundaries[frame.pts] = place_of(frame, self.count, plain=self._reader.is_plain)
         self.brightness[frame.pts] = brightness(frame, self.spec)
         self.count += 1
+
+    @property
+    def damage_so_far(self) -> Damage:
+        """What was wrong with the part, so far as this run has read it."""
+        return self._reader.damage.since(self._before or Damage())
 
     def _begins(self, frame: Frame) -> bool:
         if self._begun is None:

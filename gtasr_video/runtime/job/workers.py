@@ -37,8 +37,6 @@ SHORTEST_S = Fraction(10)
 _LOOKED_AT: Final = 24
 _LOOK_S: Final = 0.5
 
-Work = Callable[[], None]
-
 
 def split(reader: Reader, workers: int, shortest: Fraction | None = None) -> list[Part]:
     """Return the parts of what `reader` will read, cut at key pictures, about equally long; one where it cannot be cut.
@@ -90,14 +88,17 @@ def _key_before(reader: Reader, time: Fraction) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Helper:
-    """A process that works on parts, and the line on which it says what went wrong."""
+    """A process that works on parts, and the line on which it says what it did or what went wrong."""
 
     process: Any
     line: Connection
 
 
-def hire(work: Callable[..., None], *arguments: Any, threads: int) -> Helper:
-    """Start a process that calls ``work(*arguments)``, which must be importable; `threads` is what torch may use."""
+def hire(work: Callable[..., Any], *arguments: Any, threads: int) -> Helper:
+    """Start a process that calls ``work(*arguments)``, which must be importable; `threads` is what torch may use.
+
+    What that returns or raises can be had of `wait_for`.
+    """
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe(duplex=False)
     process = context.Process(target=_run, args=(there, threads, work, arguments), daemon=True)
@@ -106,16 +107,18 @@ def hire(work: Callable[..., None], *arguments: Any, threads: int) -> Helper:
     return Helper(process, here)
 
 
-def _run(line: Connection, threads: int, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+def _run(line: Connection, threads: int, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     try:
-        work(*arguments)
+        answer = work(*arguments)
     except (KeyboardInterrupt, GTASRVideoError) as error:
-        line.send(error)  # with its notes, without its cause
+        answer = error  # with its notes, without its cause
     except Exception as error:
-        line.send(GTASRVideoError(f"a worker failed ({type(error).__name__}: {describe(error)})"))
+        answer = GTASRVideoError(f"a worker failed ({type(error).__name__}: {describe(error)})")
+    with contextlib.suppress(OSError):  # who leads may be gone
+        line.send(answer)
 
 
 def _end_with_parent() -> None:
@@ -126,27 +129,36 @@ def _end_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def wait_for(helpers: Sequence[Helper], look: Work) -> None:
-    """Wait until all have ended, calling `look` now and then; the first that fails ends all, and that is raised."""
+def wait_for(helpers: Sequence[Helper], look: Callable[[], None]) -> list[Any]:
+    """Wait until all have ended, calling `look` now and then, and return what they did.
+
+    The first that fails ends all, and that is raised.
+    """
+    answers: list[Any] = []
     try:
         running = list(helpers)
         while running:
-            ended = wait([helper.process.sentinel for helper in running], timeout=_LOOK_S)
+            # A line has something to read when its helper has answered, and when it is gone.
+            ready = wait([helper.line for helper in running], timeout=_LOOK_S)
             look()
-            for helper in [h for h in running if h.process.sentinel in ended]:
+            for helper in [h for h in running if h.line in ready]:
                 running.remove(helper)
-                _raise_what_failed(helper)
+                answers.append(_answer(helper))
     finally:
         dismiss(helpers)
+    return answers
 
 
-def _raise_what_failed(helper: Helper) -> None:
-    helper.process.join()
+def _answer(helper: Helper) -> Any:
+    answer: Any = None
     with contextlib.suppress(EOFError):
-        if helper.line.poll():
-            raise helper.line.recv()
+        answer = helper.line.recv()
+    helper.process.join()
+    if isinstance(answer, BaseException):
+        raise answer
     if helper.process.exitcode:
         raise DeviceError(f"a worker process died (exit code {helper.process.exitcode}); run the same command again")
+    return answer
 
 
 def dismiss(helpers: Sequence[Helper]) -> None:

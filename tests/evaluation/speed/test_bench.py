@@ -75,6 +75,14 @@ def test_a_video_may_be_given_and_checked_against_what_was(
     assert len(results.read_text(encoding="utf-8").splitlines()) == 2  # it is kept all the same
 
 
+@pytest.mark.parametrize("line", ["[1]", "{}", '{"ratios": 3}', '{"ratios": {"a": "1"}}'])
+def test_a_line_that_is_no_measurement_is_refused(line: str, tmp_path: Path) -> None:
+    file = tmp_path / "results.jsonl"
+    file.write_text(line + "\n", encoding="utf-8")
+    with pytest.raises(EvaluationError, match="its lines are no measurements of bench"):
+        read(file)
+
+
 def test_only_ratios_that_fell_by_more_than_the_tolerance_count() -> None:
     before = {"ratios": {"a": 1.0, "b": 1.0, "gone": 1.0}}
     assert slower({"ratios": {"a": 0.85, "b": 0.75, "new": 0.1}}, before) == ["b is 0.750, was 1.000"]

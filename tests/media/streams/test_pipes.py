@@ -30,6 +30,7 @@ from gtasr_video.media.streams.writer import StreamWriter
 from gtasr_video.runtime.session import run
 from gtasr_video.runtime.upscaler import Upscaler
 from tests import clips, fakes
+from tests.clips import Sound, make_clip
 from tests.media.streams import peers
 from tests.test_layers import ROOT
 
@@ -428,3 +429,15 @@ def test_a_pipe_may_be_waited_for_for_ever(seconds: float) -> None:
             assert inflow.read(4) == b"data"
         finally:
             inflow.close()
+
+
+def test_a_file_that_is_not_read_to_its_end_is_not_called_damaged(tmp_path: Path) -> None:
+    """As when who reads the output leaves: the packet in which reading ends is cut short by us."""
+    source = make_clip(tmp_path / "in.mp4", frames=200, size=(160, 128), sound=[Sound()])
+    with StreamReader(FileSource(source)) as reader:
+        for number, _ in enumerate(reader):
+            if number == 4:
+                reader.stop()
+        assert number < 199
+        assert reader.corrupt_packets == 0
+        assert not list(reader.warnings())

@@ -14,6 +14,7 @@ import av
 import pytest
 import torch
 
+import gtasr_video
 from gtasr_video.errors import InputError, OutputError, UsageError, describe
 from gtasr_video.frames import Frame
 from gtasr_video.media import Encoding, Reader
@@ -23,7 +24,8 @@ from gtasr_video.models.facts import VideoModel
 from gtasr_video.runtime import job as jobs
 from gtasr_video.runtime.job import NOTICE, memory, records
 from gtasr_video.runtime.job import journal as journals
-from tests.clips import join, see_through, sound_of
+from tests.clips import add_words, join, make_clip, see_through, sound_of
+from tests.media.test_streams import texts
 from tests.models.networks import tiny
 from tests.runtime.job.jobs import Echo, Ended, do, ends_at, film, folder_of, pictures
 
@@ -53,7 +55,7 @@ def test_the_same_bytes_as_without_the_end(make: Callable[[], VideoModel], tmp_p
     assert not folder_of(resumed).exists()
 
 
-def test_a_network_that_forgot_would_be_seen(tmp_path: Path) -> None:
+def test_a_network_that_forgot_would_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The test above can fail: without its memory the network makes other pictures."""
     source = film(tmp_path / "in.mp4")
     whole, resumed = tmp_path / "whole.mp4", tmp_path / "resumed.mp4"
@@ -63,7 +65,8 @@ def test_a_network_that_forgot_would_be_seen(tmp_path: Path) -> None:
     (state,) = folder_of(resumed).glob("part-0/*.state")
     changed = memory.load_state(state)
     assert changed is not None
-    memory.save_state(state, changed._replace(frame=torch.zeros_like(changed.frame)))
+    forgot = changed._replace(frame=torch.zeros_like(changed.frame))
+    monkeypatch.setattr(records, "load_state", lambda _: forgot)
     do(source, resumed)
     assert resumed.read_bytes() != whole.read_bytes()
 
@@ -147,6 +150,26 @@ def test_a_name_does_not_pass_for_advice_to_begin_anew(tmp_path: Path) -> None:
     with pytest.raises(OutputError) as caught:
         do(film(tmp_path / "in.mp4"), out, before_step=ends_at(60, OutputError(f"{out}: cannot be written")))
     assert "frames are kept in" in describe(caught.value)
+
+
+def test_damage_met_before_the_end_is_told_by_who_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger("gtasr_video").propagate = True
+    source = film(tmp_path / "in.mkv", codec="ffv1", sound=())
+    with av.open(str(source)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+        places = [(packet.pos, bytes(packet)) for packet in (packets[4], packets[80])]
+    data = bytearray(source.read_bytes())
+    for near, payload in places:
+        data[data.index(payload, near) + len(payload) // 2] ^= 0xFF
+    source.write_bytes(data)
+    whole = do(source, tmp_path / "whole.mp4")
+    assert whole.corrupt_packets == whole.input["corrupt_packets"] == 2
+    with pytest.raises(Ended):
+        do(source, tmp_path / "out.mp4", before_step=ends_at(70))
+    caplog.clear()
+    report = do(source, tmp_path / "out.mp4")
+    assert report.corrupt_packets == report.input["corrupt_packets"] == 2
+    assert "2 damaged packets" in caplog.text
 
 
 def test_what_ends_before_the_first_segment_leaves_nothing(tmp_path: Path) -> None:
@@ -237,6 +260,14 @@ def damage(path: Path) -> None:
     path.write_bytes(data)
 
 
+def _swap(one: Path, other: Path) -> None:
+    """Give two segments each other's place."""
+    for a, b in ((one, other), (one.with_suffix(".packets"), other.with_suffix(".packets"))):
+        aside = a.rename(a.with_name("aside"))
+        b.rename(a)
+        aside.rename(b)
+
+
 @pytest.mark.parametrize(
     ("what", "spoil"),
     [
@@ -246,16 +277,38 @@ def damage(path: Path) -> None:
         ("*1.json", Path.unlink),
         ("*.state", Path.unlink),
         ("*.state", lambda path: path.write_bytes(b"")),
+        ("*.state", damage),
+        ("*1.json", lambda path: path.write_text(path.read_text().replace('"before": 12', '"before": 13'))),
+        ("*1.json", lambda path: path.write_text(path.read_text().replace(", true, 0], [", ", false, 0], ["))),
+        ("*1.json", lambda path: _swap(path, path.with_name("000000.json"))),
         ("../job.json", lambda path: path.write_text("{")),
+        ("../job.json", lambda path: path.write_text(path.read_text().replace('"warm_up": 0', '"warm_up": 7'))),
     ],
-    ids=("packets damaged", "no packets", "other packets", "no list", "no state", "empty state", "half a job"),
+    ids=(
+        "packets damaged",
+        "no packets",
+        "other packets",
+        "no list",
+        "no state",
+        "empty state",
+        "state damaged",
+        "other count",
+        "other pictures",
+        "two swapped",
+        "half a job",
+        "other job",
+    ),
 )
-def test_a_spoiled_journal_costs_time_but_not_the_result(what: str, spoil: Any, tmp_path: Path) -> None:
+def test_a_spoiled_journal_costs_time_but_not_the_result(
+    what: str, spoil: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    logging.getLogger("gtasr_video").propagate = True
     source, out = unfinished(tmp_path)
     do(source, tmp_path / "whole.mp4")
     (spoiled,) = (folder_of(out) / "part-0").glob(what)
     spoil(spoiled)
     do(source, out)
+    assert "damaged" in caplog.text or what == "*1.json"
     assert out.read_bytes() == (tmp_path / "whole.mp4").read_bytes()
 
 
@@ -273,6 +326,24 @@ def test_what_ends_while_joining_only_joins_again(tmp_path: Path, monkeypatch: p
     assert report.frames_resumed == report.frames_out == 90
     do(source, tmp_path / "whole.mp4")
     assert out.read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+
+
+@pytest.mark.parametrize("joined_later", [False, True])
+def test_counted_frames_of_a_variable_rate_keep_their_texts(
+    joined_later: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fifteen frames last 3 s, not the 0.6 s of the mean rate; who only joins has not read one of them."""
+    slow = [200 * n for n in range(20)] + [4000 + 20 * n for n in range(30)]
+    plain = make_clip(tmp_path / "plain.mkv", pts=slow, time_base=Fraction(1, 1000), bframes=0)
+    source = add_words(plain, tmp_path / "in.mkv", [(0.5, 0.5, "one"), (2.0, 5.0, "two"), (3.5, 0.5, "three")])
+    out = tmp_path / "out.mkv"
+    options: dict[str, Any] = {"model": "bicubic", "scale": 2, "device": "cpu", "frames": 15}
+    if joined_later:
+        with monkeypatch.context() as patch, pytest.raises(Ended):
+            patch.setattr(jobs, "join", ends)
+            gtasr_video.upscale(source, out, **options)
+    gtasr_video.upscale(source, out, **options)
+    assert [(float(begin), float(length)) for begin, length, _ in texts(out)] == [(0.5, 0.5), (2.0, 1.0)]
 
 
 def test_what_a_kill_while_joining_left_is_made_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -309,6 +380,22 @@ def test_two_at_once_do_not_mix(tmp_path: Path) -> None:
                 do(source, out)
 
     assert do(source, out, before_step=second).frames_out == 90
+
+
+def test_workers_of_a_run_that_was_killed_are_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They end later than who led them, and still finish a segment meanwhile."""
+    source, out = unfinished(tmp_path)
+    part = folder_of(out) / "part-0"
+    held = [records.take_lock(part, out)]
+    before = sorted(part.iterdir())
+    monkeypatch.setattr(journals, "_WORKERS_END_S", 0.0)
+    for restart in (False, True):
+        with pytest.raises(OutputError, match="is being made by another process"):
+            do(source, out, restart=restart)
+    assert sorted(part.iterdir()) == before
+    monkeypatch.setattr(journals, "_WORKERS_END_S", 60.0)
+    monkeypatch.setattr(journals.time, "sleep", lambda _: os.close(held.pop()) if held else None)
+    assert do(source, out).frames_resumed > 0
 
 
 def test_the_journal_is_small_and_says_what_it_is(tmp_path: Path) -> None:

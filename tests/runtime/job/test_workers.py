@@ -8,7 +8,9 @@ import select
 import signal
 import subprocess
 import sys
+from dataclasses import asdict
 from fractions import Fraction
+from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +106,8 @@ def test_two_workers_make_what_one_makes(tmp_path: Path) -> None:
     assert report.device == "cpu x2"
     assert report.audit["passed"]
     assert (report.frames_in, report.frames_out) == (120, 120)
+    assert report.media_seconds == pytest.approx(4.8)
+    assert report.limited_by and all(report.stages[name]["busy_s"] > 0 for name in ("decode", "compute", "encode"))
     # Without memory there is nothing to warm up: the very same pictures.
     assert pictures(one) == pictures(two)
     assert not folder_of(two).exists()
@@ -140,6 +144,23 @@ def test_recordings_that_were_joined_are_made_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("short_parts")
+def test_what_workers_find_wrong_with_the_source_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger("gtasr_video").propagate = True
+    source = film(tmp_path / "in.mkv", **LONG, sound=(), codec="ffv1", gop=12)
+    data = source.read_bytes()
+    cut = tmp_path / "cut.mkv"
+    cut.write_bytes(data[: len(data) * 3 // 4])
+    one = gtasr_video.upscale(cut, tmp_path / "one.mkv", model="bicubic", **OPTIONS)
+    caplog.clear()
+    two = gtasr_video.upscale(cut, tmp_path / "two.mkv", model="bicubic", workers=2, **OPTIONS)
+    assert two.device == "cpu x2" and "is cut off or damaged: its picture ends at" in caplog.text
+    differing = {"seconds", "fps", "device", "stages", "limited_by", "peak_rss_bytes", "output", "media_seconds"}
+    a, b = ({k: v for k, v in asdict(report).items() if k not in differing} for report in (one, two))
+    assert a == b
+    assert two.media_seconds == pytest.approx(one.media_seconds)
+
+
+@pytest.mark.usefixtures("short_parts")
 def test_workers_go_on_where_they_were_killed(tmp_path: Path) -> None:
     source = film(tmp_path / "in.mp4", **LONG, size=(160, 128), sound=())
     one, out = tmp_path / "one.mkv", tmp_path / "out.mkv"
@@ -161,6 +182,9 @@ def test_workers_go_on_where_they_were_killed(tmp_path: Path) -> None:
     # The parts are those the job was begun with, also for one process.
     report = gtasr_video.upscale(source, out, model="bicubic", **OPTIONS)
     assert report.frames_out == 120
+    made = 120 - report.frames_resumed
+    assert report.fps * report.seconds == pytest.approx(made)
+    assert report.media_seconds == pytest.approx(made / 25)
     assert pictures(out) == pictures(one)
 
 
@@ -176,6 +200,19 @@ def test_what_goes_wrong_in_a_worker_is_said_as_if_it_were_here(
     assert "goes on" not in describe(caught.value), "which the same command does not"
     with pytest.raises(UsageError, match="by its name or file"):
         gtasr_video.upscale(source, tmp_path / "out.mp4", model=torch.nn.Identity(), workers=2)  # type: ignore[arg-type]
+
+
+def test_a_worker_whose_leader_is_gone_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is nobody to say it to, and the terminal is for who comes next."""
+    here, there = Pipe(duplex=False)
+    here.close()
+    monkeypatch.setattr(workers.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(workers, "_end_with_parent", lambda: None)
+
+    def ends() -> None:
+        raise KeyboardInterrupt
+
+    workers._run(there, torch.get_num_threads(), ends, ())
 
 
 def test_workers_end_with_the_one_that_leads(tmp_path: Path) -> None:
