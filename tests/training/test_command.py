@@ -197,7 +197,15 @@ def test_two_stages_is_the_method(cli: Cli) -> None:
     "wrong",
     [
         *("keep=0", "checkpoint_every=0", "validate_every=0", "validation_clips=0", "ema_clips=0", "clip_gradient=0"),
-        *("seed=-1", "workers=-1", "noise_scale=-1", "phases.0.batch=0", "phases.0.clips=0", "phases.0.frames=0"),
+        *(
+            "seed=-1",
+            f"seed={2**63}",
+            "workers=-1",
+            "noise_scale=-1",
+            "phases.0.batch=0",
+            "phases.0.clips=0",
+            "phases.0.frames=0",
+        ),
         *("phases.2.refresh=0", "phases.0.power=0", "phases.0.learning_rate=nan", "data.crop=34", "data.crop=6"),
         *("data.lead=-1", "data.crops_per_clip=0", "data.degradation.crf=[31, 16]", "data.degradation.high_crf=20"),
         *("data.motion.shutter=[1, 0]", "data.degradation.crf=20"),
