@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from gtasr_video.errors import UsageError
+from gtasr_video.errors import ConfigError, TrainingError, UsageError
 
 if TYPE_CHECKING:
     from gtasr_video.training.settings import TrainSettings
@@ -85,6 +85,8 @@ def command(
         config_name = "train/finetune" if init else "train/two_stages"
         _log.info("no --config given: training by %s", config_name)
     begin_with = before.get("settings") if config_name is None else None
+    if begin_with is not None:
+        _check_kept(out, begin_with)
     settings = load_config(TrainSettings, config_name, overrides, section="train", begin=begin_with)
     if vgg:
         settings = dataclasses.replace(settings, vgg=vgg)
@@ -103,6 +105,19 @@ def command(
         )
     if is_first():
         click.echo(f"gtasr-video: weights are in {best}, how it went in {out / 'report.html'}", err=True)
+
+
+def _check_kept(out: Path, settings: dict[str, Any]) -> None:
+    """Raise TrainingError where the settings that a run has kept are not those of this version."""
+    from gtasr_video.config import load_config
+    from gtasr_video.training.settings import TrainSettings
+
+    try:
+        load_config(TrainSettings, begin=settings)
+    except ConfigError as error:
+        raise TrainingError(
+            f"{out / 'run.json'}: {error}; of another version? Give --config and --data again"
+        ) from error
 
 
 def _from_any_folder(settings: TrainSettings) -> TrainSettings:

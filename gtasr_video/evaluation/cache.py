@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -60,28 +61,49 @@ class Cache:
             if file.is_relative_to(self._temporary.name):
                 file.unlink(missing_ok=True)
 
+    def drop(self, *names: str) -> None:
+        """Delete what is kept under `names`, so that it is made anew when it is next asked for."""
+        if self._kept is not None:
+            for name in names:
+                with contextlib.suppress(OSError):
+                    (self._kept / name).unlink(missing_ok=True)
+
     def file(self, name: str, make: Callable[[Path], object], *, keep: bool = True) -> Path:
         """Return the file `name`, made by `make(path)` unless it is there; `keep` False: for this run only.
 
         `make` must leave a whole file or raise. Raises EvaluationError if the folder cannot be written.
         """
-        folder = self._kept if keep and self._kept is not None else Path(self._temporary.name)
-        path = folder / name
+        path = self._path(name, keep=keep)
         if path.is_file():
             return path
+        # Two measurements may share the folder: each makes the file under a name of its own.
+        making = path.with_name(f"{path.stem}.{os.getpid()}{path.suffix}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            make(path)
+            make(making)
+            making.replace(path)
         except OSError as error:
             raise EvaluationError(f"{path}: cannot be written ({error.strerror or error}); choose --cache") from error
+        finally:
+            with contextlib.suppress(OSError):
+                making.unlink(missing_ok=True)
         return path
 
     def json(self, name: str, make: Callable[[], Any], *, keep: bool = True) -> Any:
         """Return what `make()` gives, or gave when it was last asked for under `name`."""
 
         def write(path: Path) -> None:
-            part = path.with_name(f"{path.name}.part")
-            part.write_text(json.dumps(make()), encoding="utf-8")
-            part.replace(path)
+            path.write_text(json.dumps(make()), encoding="utf-8")
 
-        return json.loads(self.file(name, write, keep=keep).read_text(encoding="utf-8"))
+        try:
+            return _read_json(self.file(name, write, keep=keep))
+        except ValueError:  # cut short, as a machine that lost its power leaves it
+            self.drop(name)
+            return _read_json(self.file(name, write, keep=keep))
+
+    def _path(self, name: str, *, keep: bool) -> Path:
+        return (self._kept if keep and self._kept is not None else Path(self._temporary.name)) / name
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))

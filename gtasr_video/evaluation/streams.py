@@ -7,6 +7,7 @@ faults. Nothing here runs a shell; names are passed as ``file:`` so that none is
 from __future__ import annotations
 
 import contextlib
+import re
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -27,6 +28,9 @@ from gtasr_video.media.codecs import steady_x264
 RATE = Fraction(25)
 # Exact rounding and full chroma, in place of swscale's fast defaults.
 SCALE_FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
+
+# What ffmpeg puts before a line: which of its parts speaks, and where that lies in memory.
+_SPEAKER = re.compile(r"\[[^\[\]]* @ 0x[0-9a-f]+\] ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +157,7 @@ def _running(command: list[str], failure: str, **pipes: int) -> Iterator[subproc
 
 def _last_line(text: bytes) -> str:
     lines = [line.strip() for line in text.decode("utf-8", "replace").splitlines() if line.strip()]
-    return lines[-1] if lines else "it said nothing"
+    return _SPEAKER.sub("", lines[-1]) if lines else "it said nothing"
 
 
 def _read_ppm(pipe: IO[bytes]) -> Tensor | None:

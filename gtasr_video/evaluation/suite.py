@@ -15,7 +15,16 @@ from gtasr_video.errors import GTASRVideoError
 from gtasr_video.evaluation.cache import Cache, key
 from gtasr_video.evaluation.methods import Method
 from gtasr_video.evaluation.scores import METRICS, Scorer, Scores
-from gtasr_video.evaluation.truth import DEGRADATIONS, Degraded, check, degradation, degrade, find, prepare
+from gtasr_video.evaluation.truth import (
+    DEGRADATIONS,
+    DamagedTruthError,
+    Degraded,
+    check,
+    degradation,
+    degrade,
+    find,
+    prepare,
+)
 
 YARDSTICK = "bicubic"
 
@@ -58,6 +67,8 @@ class EvaluateConfig:
             raise ValueError(f"limit_frames must be at least 1, not {self.limit_frames}")
         if self.vgg_every < 1:
             raise ValueError(f"vgg_every must be at least 1, not {self.vgg_every}")
+        if abs(self.seed) >= 2**63:  # more than torch's generators take
+            raise ValueError(f"seed must lie within 2**63 of 0, not {self.seed}")
         if self.crop < 32:
             raise ValueError(f"crop must be at least 32 pixels, not {self.crop}")
 
@@ -74,11 +85,12 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """All rows of a measurement, and what must be said beside them."""
+    """All rows of a measurement, what must be said beside them, and the clips that were left out, with the reason."""
 
     rows: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
 
     def names(self, what: str) -> list[str]:
         """Return the different values of a row's field (``clip``, ``degradation``, ``method``), in order."""
@@ -114,6 +126,7 @@ class Results:
 
 # Called after each clip and degradation with the results as files, while they are there.
 OnRendered = Callable[[Degraded, dict[str, Path], list[Row]], None]
+OnClip = Callable[[Results], None]
 OnStep = Callable[[str], None]
 
 
@@ -125,12 +138,14 @@ def evaluate(
     cache: Cache,
     *,
     on_rendered: OnRendered | None = None,
+    on_clip: OnClip = lambda results: None,
     on_step: OnStep = lambda text: None,
 ) -> Results:
     """Measure `methods`, by the names they have in the results (``bicubic`` among them), on the truth in `places`.
 
-    What cannot be opened or is too small ends it before anything is measured.
-    Raises EvaluationError, with the clip and method it was at, for anything that cannot be measured.
+    What cannot be opened or is too small ends it before anything is measured. Truth that is found damaged further on is
+    left out. `on_clip` is given the results so far whenever a clip is whole: none need be lost with what comes after.
+    Raises EvaluationError, with the clip and method it was at, for anything else that cannot be measured.
     """
     results = Results(notes=list(scorer.notes))
     found = find(places)
@@ -138,20 +153,26 @@ def evaluate(
         check(path, config.scale)
     for name, path in found:
         on_step(f"{name}: preparing")
-        clip = prepare(name, path, config.scale, config.limit_frames, cache)
+        try:
+            clip = prepare(name, path, config.scale, config.limit_frames, cache)
+        except DamagedTruthError as error:
+            results.left_out.append(str(error))
+            results.notes.append(f"left out: {error}")
+            continue
+        rows: list[Row] = []
         for damage in config.degradations:
             degraded = degrade(clip, damage, config.scale, config.seed, cache)
             files: dict[str, Path] = {}
-            rows = []
             for label, method in methods.items():
                 on_step(f"{name}, {damage}: {label}")
                 row, files[label] = _measure(degraded, label, method, scorer, cache)
                 rows.append(row)
-            results.rows.extend(rows)
             if on_rendered is not None:
-                on_rendered(degraded, files, rows)
+                on_rendered(degraded, files, rows[-len(files) :])
             cache.forget([*files.values(), degraded.path])
         cache.forget([clip.path])
+        results.rows.extend(rows)
+        on_clip(results)
     return results
 
 
@@ -164,6 +185,8 @@ def _measure(degraded: Degraded, label: str, method: Method, scorer: Scorer, cac
         file = cache.file(f"result-{made}.mkv", lambda path: method.render(degraded.path, path), keep=keep)
         scores: Scores = cache.json(f"scores-{scored}.json", lambda: scorer(degraded, file), keep=keep)
     except GTASRVideoError as error:
+        # What could not be measured may be the fault of what is kept: it is made anew the next time.
+        cache.drop(degraded.path.name, f"result-{made}.mkv")
         error.add_note(f"while measuring {label} on {clip}, {degraded.name}")
         raise
     return Row(clip, degraded.name, label, scores), file

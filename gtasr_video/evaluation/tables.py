@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from gtasr_video.evaluation.scores import METRICS, Metric, Scores
@@ -86,5 +87,5 @@ def _table(
             text = show(scores.get(name), name)
             winner = mark and show(best(name, group), name) == text != "–"
             cells.append(f"[bold]{text}[/bold]" if winner else text)
-        table.add_row(label, *cells)
+        table.add_row(escape(label), *cells)  # brackets in a file's name are no markup
     return table

@@ -22,6 +22,10 @@ PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif",
 SMALLEST = 64
 
 
+class DamagedTruthError(EvaluationError):
+    """A file of the truth cannot be decoded to its end, or to its `limit`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Degradation:
     """Blur (sigma in HR pixels), bicubic shrinking, noise (sigma in 1/255 at LR size), x264 at `crf`."""
@@ -100,17 +104,24 @@ def check(path: Path, scale: int) -> None:
 def prepare(name: str, path: Path, scale: int, limit: int | None, cache: Cache) -> Clip:
     """Crop the truth so that its LR size is even (4:2:0 needs that), from the top left corner.
 
-    Raises EvaluationError if it cannot be decoded or is too small.
+    Raises DamagedTruthError if it cannot be decoded, EvaluationError if it is too small.
     """
     digest = key("truth", file_hash(path), scale, limit)
     multiple = 2 * scale
 
     def make(target: Path) -> None:
-        write_frames(target, (_crop(frame, multiple, path) for frame in read_frames(path, limit)))
+        write_frames(target, (_crop(frame, multiple, path) for frame in _decoded(path, limit)))
 
     file = cache.file(f"truth-{digest}.mkv", make, keep=False)
     shapes = [frame.shape for frame in read_frames(file)]
     return Clip(name, file, digest, len(shapes), shapes[0][1], shapes[0][2])
+
+
+def _decoded(path: Path, limit: int | None) -> Iterator[Tensor]:
+    try:
+        yield from read_frames(path, limit)
+    except EvaluationError as error:
+        raise DamagedTruthError(str(error)) from error
 
 
 def degradation(name: str) -> Degradation:

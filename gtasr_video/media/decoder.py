@@ -24,6 +24,7 @@ from gtasr_video.media.hardware import Door, Watch, fits, try_door
 from gtasr_video.media.joints import Joints
 from gtasr_video.media.source import (
     MAX_PIXELS,
+    TO_THE_PIXEL,
     Packet,
     choose_video,
     codec_name,
@@ -127,6 +128,7 @@ class Decoder:
             other.discard = av.stream.Discard.default if other is self._stream else av.stream.Discard.all
         self._context = context = _context_of(self._stream)
         context.options = {"max_pixels": str(MAX_PIXELS)}
+        context.flags |= TO_THE_PIXEL
         context.thread_type = av.codec.context.ThreadType.AUTO
         context.thread_count = self._threads
         if context is not self._stream.codec_context:

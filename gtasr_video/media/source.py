@@ -201,6 +201,10 @@ def may_be_joined(container: InputContainer) -> bool:
     return bool(container.format.flags & _CLOCK_MAY_JUMP)
 
 
+# What a stream hides at the left is cut off whole; FFmpeg else keeps up to 63 pixels of it, so that memory is aligned.
+TO_THE_PIXEL = av.codec.context.Flags.unaligned
+
+
 def choose_video(container: InputContainer, path: Path, wanted: int | None = None) -> VideoStream:
     """Return the video stream with the index `wanted`, by default the first that is no still.
 

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from gtasr_video.config import nearest
-from gtasr_video.errors import ModelChoiceError, ModelError
+from gtasr_video.config import check_types, nearest
+from gtasr_video.errors import ConfigError, ModelChoiceError, ModelError
 from gtasr_video.models.consistency import Path as ConsistencyPath
 from gtasr_video.models.facts import VideoModel
 from gtasr_video.models.gtasr import TIERS, Architecture, GTASRVideo
@@ -27,6 +28,8 @@ log = logging.getLogger("gtasr_video")
 
 FORMAT = "gtasr-video 1"
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
+# More than any network of ours will have: side of a cell, levels, channels or blocks of one, scale.
+_CELL, _LEVELS, _SIZE, _SCALE = 8, 6, 2048, 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +119,27 @@ def _card(path: Path, metadata: dict[str, str]) -> Card:
         shape = data.pop("architecture")
         shape["widths"] = tuple(shape["widths"])
         shape["depths"] = tuple((int(d), int(u)) for d, u in shape["depths"])
-        return Card(Architecture(**shape), tuple(data.pop("scales")), **data)
-    except (KeyError, TypeError, ValueError) as error:
+        card = Card(Architecture(**shape), tuple(data.pop("scales")), **data)
+        _check(card)
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, ConfigError) as error:
         raise ModelError(f"{path}: its header cannot be read ({error})") from error
+    return card
+
+
+def _check(card: Card) -> None:
+    """Raise ConfigError or ValueError for what no network of ours says of itself: the header is damaged, or a trap."""
+    check_types(card)
+    shape = card.architecture
+    sizes = (*shape.widths, shape.guide, shape.embedding, *(1 + blocks for pair in shape.depths for blocks in pair))
+    if not (shape.widths and len(shape.widths) == len(shape.depths) <= _LEVELS and 1 <= shape.cell <= _CELL):
+        raise ValueError("its network has no shape")
+    if not all(1 <= size <= _SIZE for size in sizes):
+        raise ValueError("its network has an impossible size")
+    if not card.scales or not all(1 <= scale <= _SCALE for scale in card.scales):
+        raise ValueError(f"scales {list(card.scales)}")
+    if not all(map(math.isfinite, (card.noise_scale, card.path_power))):
+        raise ValueError("a number that is none")
+    card.path.descent(1)
 
 
 def load_network(path: Path, scales: tuple[int, ...] | None = None) -> GTASRVideo:
@@ -137,14 +158,21 @@ def load_network(path: Path, scales: tuple[int, ...] | None = None) -> GTASRVide
             f"{_called(path)}: no weights for scale {impossible[0]} ({has}){_who_has(impossible[0])}"
         )
     held = tuple(s for s in card.scales if s in wanted or (derived and s == card.scales[0]))
-    model = GTASRVideo(card.architecture, held, card.noise_scale)
-    model.path = card.path
     kept = {k: v.float() for k, v in tensors.items() if not _other_scale(k, held)}
     try:
-        model.load_state_dict(kept)
-    except RuntimeError as error:
+        with torch.device("meta"):  # of which nothing is allocated, whatever size the header claims
+            claimed = GTASRVideo(card.architecture, held, card.noise_scale)
+        claimed.load_state_dict(kept, assign=True)
+    except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"{path}: its weights do not fit its header ({reason})") from error
+    if spoiled := [name for name, value in kept.items() if not value.isfinite().all()]:
+        raise ModelError(
+            f"{path}: its weights are spoiled ('{spoiled[0]}' holds what is no number); take an earlier file"
+        )
+    model = GTASRVideo(card.architecture, held, card.noise_scale)
+    model.path = card.path
+    model.load_state_dict(kept)
     if derived:
         log.info("%s: the adapter for x%d is derived from that for x%d", path, derived[0], held[0])
         model = with_scales(model, derived)
@@ -185,6 +213,8 @@ def weights_path(name: str) -> Path:
     """Return the file for a tier's name or the path of a .safetensors file; raises ModelError."""
     if name.endswith(".safetensors"):
         return Path(name)
+    if name == "bicubic":
+        raise ModelChoiceError(f"bicubic has no weights; use {', '.join(TIERS)} or the path of a .safetensors file")
     if name not in TIERS:
         known = [*TIERS, "bicubic"]
         raise ModelChoiceError(

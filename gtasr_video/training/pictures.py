@@ -45,7 +45,13 @@ def _decode_by_pillow(data: bytes, name: str) -> np.ndarray:
 
     try:
         with Image.open(io.BytesIO(data)) as picture:
+            if picture.mode in ("I", "F"):
+                raise InputError(
+                    f"{name}: its pixels have 32 bits, and what is white is not known; save it with 8 or 16"
+                )
             return np.asarray(ImageOps.exif_transpose(_to_8_bit(picture)).convert("RGB"))
+    except InputError:
+        raise
     except Exception as error:  # Pillow's plugins raise nearly anything on a damaged file
         raise InputError(f"{name}: cannot be decoded ({type(error).__name__})") from error
 
@@ -53,7 +59,8 @@ def _decode_by_pillow(data: bytes, name: str) -> np.ndarray:
 def _to_8_bit(picture: "Image.Image") -> "Image.Image":  # type: ignore[name-defined]  # noqa: F821, UP037
     """Bring 16-bit grey down to 8: Pillow's own conversion cuts off instead of scaling."""
     if picture.mode.startswith("I;16"):
-        return picture.point(lambda value: value / 256).convert("L")
+        known = picture if picture.mode == "I;16" else picture.convert("I")  # Pillow cannot divide big-endian ones
+        return known.point(lambda value: value / 256).convert("L")
     return picture
 
 

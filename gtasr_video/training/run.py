@@ -207,6 +207,9 @@ def description(out: Path) -> dict[str, Any]:
         raise TrainingError(f"{out}: no checkpoint to resume from; start without --resume") from error
     except ValueError as error:
         raise TrainingError(f"{path}: cannot be read ({error}); give --config and --data again") from error
+    held = {"settings": dict, "data": list, "found": str, "reason": str}
+    if not (isinstance(facts, dict) and all(isinstance(facts.get(key), kind) for key, kind in held.items())):
+        raise TrainingError(f"{path}: not what a run says of itself; give --config and --data again")
     return facts
 
 

@@ -165,6 +165,8 @@ class TrainSettings:
     def __post_init__(self) -> None:
         at_least(1, self, "ema_clips", "checkpoint_every", "keep", "validate_every", "validation_clips")
         at_least(0, self, "seed", "workers")
+        if self.seed >= 2**63:  # more than torch's generators take
+            raise BadValue("seed", "below 2**63", self.seed)
         if not self.clip_gradient > 0:  # 0 would let nothing move
             raise BadValue("clip_gradient", "above 0", self.clip_gradient)
         if self.noise_scale is not None:

@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from gtasr_video.errors import EvaluationError
 from gtasr_video.evaluation.cache import Cache, file_hash, key
+
+# Each begins its file, and ends it when the other has begun, too.
+SHARING = """
+import sys, time
+from pathlib import Path
+from gtasr_video.evaluation.cache import Cache
+
+folder, number = Path(sys.argv[1]), int(sys.argv[2])
+
+def make(path):
+    part = path.with_name(f"{path.name}.part")
+    part.write_text("x")
+    (folder / f"begun-{number}").touch()
+    while not (folder / f"begun-{1 - number}").exists():
+        time.sleep(0.01)
+    part.replace(path)
+
+Cache(folder).file("a.mkv", make)
+"""
 
 
 def test_made_once_and_kept(tmp_path: Path) -> None:
@@ -21,7 +42,7 @@ def test_made_once_and_kept(tmp_path: Path) -> None:
         cache = Cache(tmp_path)
         assert cache.file("a", make).read_text() == "x"
         cache.close()
-    assert made == [tmp_path / "a"]
+    assert len(made) == 1
 
 
 def test_what_is_not_kept_goes(tmp_path: Path) -> None:
@@ -47,6 +68,21 @@ def test_json_is_given_back(tmp_path: Path) -> None:
     assert cache.json("a", lambda: {"psnr": 1.5, "jitter": None}) == {"psnr": 1.5, "jitter": None}
     assert cache.json("a", lambda: pytest.fail("made twice"))["psnr"] == 1.5
     cache.close()
+
+
+def test_a_kept_file_that_was_cut_short_is_made_anew(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("")
+    cache = Cache(tmp_path)
+    assert cache.json("a", lambda: {"psnr": 1.5}) == {"psnr": 1.5}
+    assert cache.json("a", lambda: pytest.fail("made twice")) == {"psnr": 1.5}
+    cache.close()
+
+
+def test_two_measurements_may_share_a_folder(tmp_path: Path) -> None:
+    """Both wrote to one unfinished file, and the second to be ready found it gone."""
+    making = [subprocess.Popen([sys.executable, "-c", SHARING, str(tmp_path), str(n)]) for n in range(2)]
+    assert [process.wait(60) for process in making] == [0, 0]
+    assert [path.name for path in tmp_path.glob("a*")] == ["a.mkv"]
 
 
 def test_keys_differ_with_every_part() -> None:

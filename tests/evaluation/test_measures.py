@@ -70,6 +70,24 @@ def test_niqe_is_zero_for_its_own_statistics_and_grows_away_from_them(niqe_file:
     assert niqe(picture, load_model(niqe_file)) > 0
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"\0\0\0\x20ftypisom" + bytes(200), "not a file of NIQE parameters"),
+        (b"", "not a file of NIQE parameters"),
+        ({"pop_mu": np.zeros((1, 36)), "pop_cov": np.full((36, 36), np.nan)}, "are no numbers"),
+    ],
+)
+def test_a_file_that_holds_no_niqe_parameters_is_told_as_that(
+    content: bytes | dict[str, np.ndarray], reason: str, tmp_path: Path
+) -> None:
+    """A video was "not enough memory", and a parameter that is no number an error to report."""
+    file = tmp_path / "wrong.mat"
+    savemat(file, content) if isinstance(content, dict) else file.write_bytes(content)
+    with pytest.raises(EvaluationError, match=reason):
+        load_model(file)
+
+
 def test_niqe_of_a_small_or_flat_picture_is_no_crash(niqe_file: Path) -> None:
     model = load_model(niqe_file)
     assert math.isnan(niqe(torch.rand(1, 3, 191, 300), model))

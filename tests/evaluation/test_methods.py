@@ -123,7 +123,7 @@ def test_a_program_identity_follows_its_files(tmp_path: Path) -> None:
     ("body", "reason"),
     [
         ("import sys\nsys.exit('it broke')", r"failed with 1 \(it broke\)"),
-        ("print('done nothing')", r"failed with 0 \(done nothing\)"),
+        ("print('done nothing')", r"wrote no file {output} \(done nothing\)"),
     ],
 )
 def test_a_program_that_fails_is_told_with_its_last_line(tmp_path: Path, small: Path, body: str, reason: str) -> None:

@@ -19,7 +19,7 @@ from gtasr_video.evaluation.cache import Cache
 from gtasr_video.evaluation.command import command, name_methods
 from gtasr_video.evaluation.methods import FrameMethod, Program, bicubic
 from gtasr_video.evaluation.scores import METRICS, Scorer
-from gtasr_video.evaluation.streams import ffmpeg_binary, read_frames, write_frames
+from gtasr_video.evaluation.streams import ffmpeg_binary, read_frames, write_frames, x264
 from gtasr_video.evaluation.suite import EvaluateConfig, Results, Row, evaluate
 from gtasr_video.evaluation.truth import Clip, degrade
 from tests.evaluation.conftest import scene
@@ -207,12 +207,94 @@ def test_a_failing_peer_is_named_with_the_clip(truth_folder: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        ("'{python}' -c '' {{input}} {{output}}", "wrote no file {output} (it said nothing)"),
+        ("{text} {{input}} {{output}}", "cannot be run (Exec format error)"),
+    ],
+)
+def test_a_peer_that_makes_nothing_is_told_as_that(
+    command: str, reason: str, truth_folder: Path, tmp_path: Path
+) -> None:
+    """It had "failed with 0", and a file that is no program was a cache that cannot be written."""
+    (text := tmp_path / "text").write_text("no program")
+    text.chmod(0o755)
+    peer = command.format(python=sys.executable, text=text)
+    result = run(truth_folder / "stills", "--peer-command", peer, "--config", "quick", "--cache", tmp_path / "cache")
+    assert reason in failure(result) and "choose --cache" not in failure(result)
+
+
+def test_a_peers_result_that_cannot_be_measured_is_not_kept(truth_folder: Path, tmp_path: Path) -> None:
+    """A peer that was mended in a way that its command does not show was held to its old result for ever."""
+    large = tmp_path / "large.mkv"
+    peer = FrameMethod("bicubic", "mended", lambda frames: read_frames(large))
+    scorer, config = Scorer(None, None, choose("cpu")), EvaluateConfig(degradations=("web",), scale=2)
+    with closing(Cache(tmp_path / "cache")) as cache:
+        write_frames(large, scene(1, 50, 50))
+        with pytest.raises(EvaluationError, match="the result is 50x50, the truth 100x100"):
+            evaluate([truth_folder / "stills"], {"bicubic": peer}, config, scorer, cache)
+        write_frames(large, scene(1, 100, 100))
+        assert evaluate([truth_folder / "stills"], {"bicubic": peer}, config, scorer, cache).rows
+
+
+@pytest.fixture
+def half_damaged(truth_folder: Path, tmp_path: Path) -> Path:
+    """A folder of truth whose first file is damaged far behind its first picture, and whose second is whole."""
+    (folder := tmp_path / "half").mkdir()
+    write_frames(folder / "a.mp4", scene(4, 98, 134) * 12, x264(10))
+    data = bytearray((folder / "a.mp4").read_bytes())
+    at = len(data) * 17 // 20
+    data[at : at + 1000] = b"U" * 1000
+    (folder / "a.mp4").write_bytes(data)
+    (folder / "b.mp4").symlink_to(truth_folder / "moving.mp4")
+    return folder
+
+
+def test_damaged_truth_is_left_out_and_the_rest_measured(half_damaged: Path, tmp_path: Path) -> None:
+    """It ended there, and what had been measured before was lost."""
+    result = run(half_damaged, "--degradation", "web", "--no-cache", "--scale", 2, "--out", tmp_path / "out")
+    assert "1 of the truth left out" in failure(result) and "a.mp4: cannot be decoded" in failure(result)
+    assert "@ 0x" not in failure(result)  # addresses in memory, which ffmpeg puts before its lines
+    data = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert {row["clip"] for row in data["rows"]} == {"b"}
+    assert "left out" in data["notes"][-1] and "left out" in (tmp_path / "out" / "report.html").read_text()
+    assert "mean of 1 clip" in result.output
+
+
+def test_what_was_measured_before_an_error_is_shown(truth_folder: Path, tmp_path: Path) -> None:
+    """Hours of measuring were lost with the one clip that a peer could not do."""
+    once = tmp_path / "once"
+    code = "import os, subprocess, sys; os.mkdir(sys.argv[1]); subprocess.run(sys.argv[2:], check=True)"
+    enlarge = f"'{ffmpeg_binary()}' -i {{input}} -vf scale=2*iw:2*ih -c:v ffv1 {{output}}"
+    peer = f"'{sys.executable}' -c '{code}' {once} {enlarge}"
+    result = run(
+        truth_folder, "--config", "quick", "--no-cache", "--scale", 2, "--out", tmp_path / "out", "--peer-command", peer
+    )
+    assert "FileExistsError" in failure(result) and "on stills/still, web" in failure(result)
+    data = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert {row["clip"] for row in data["rows"]} == {"moving"} and "ended early" in data["notes"][-1]
+    assert "mean of 1 clip" in result.output and (tmp_path / "out" / "report.html").is_file()
+
+
+def test_brackets_in_a_files_name_are_no_markup(truth_folder: Path, tmp_path: Path) -> None:
+    """``film [x264]`` was shown as ``film``, and ``a[/b]`` ended the measurement when all was measured."""
+    (folder := tmp_path / "truth" / "a[").mkdir(parents=True)
+    for name in ("film [x264].png", "b].png"):
+        (folder.parent / name).symlink_to(truth_folder / "stills" / "still.png")
+    (folder / "b].png").symlink_to(truth_folder / "stills" / "still.png")
+    result = run(folder.parent, "--config", "quick", "--no-cache", "--scale", 2)
+    assert result.exception is None
+    assert "film [x264]" in result.output and "a[/b]" in result.output
+
+
+@pytest.mark.parametrize(
     ("arguments", "reason", "code"),
     [
         ([], "no truth given", 2),
         (["none-here"], "no such file or folder of truth", 1),
         (["{truth}", "--degradation", "wbe"], "did you mean 'web'", 2),
         (["{truth}", "--scale", "5"], "scale must be", 2),
+        (["{truth}", "--seed", str(2**63)], "seed must lie within", 2),
         (["{truth}", "--limit-frames", "0"], "limit_frames must be at least 1", 2),
         (["{truth}", "--set", "degradation=web"], "did you mean 'degradations'", 2),
         (["{truth}", "--config", "quik"], "did you mean", 2),

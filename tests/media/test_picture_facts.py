@@ -268,6 +268,21 @@ def test_what_the_container_hides_is_not_enlarged(tmp_path: Path) -> None:
     assert planes(tmp_path / "b.mp4")[0].planes[0].shape == (120, 188)
 
 
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+def test_what_a_stream_hides_at_the_left_stays_away(codec: str, tmp_path: Path) -> None:
+    """FFmpeg kept up to 63 pixels of it, so that its memory is aligned, and they came out."""
+    quiet = ("-x265-params", "log-level=none") if codec == "hevc" else ()
+    picture = ("-f", "lavfi", "-i", "testsrc2=s=176x144:r=10", "-frames:v", "3")
+    ffmpeg(*picture, "-c:v", {"h264": "libx264", "hevc": "libx265"}[codec], *quiet, str(tmp_path / "whole.mkv"))
+    hidden = f"{codec}_metadata=crop_left=16:crop_top=8:crop_right=6:crop_bottom=2"
+    ffmpeg("-i", str(tmp_path / "whole.mkv"), "-c", "copy", "-bsf:v", hidden, str(tmp_path / "cut.mkv"))
+    for kind in (Reader, lambda path: StreamReader(FileSource(path))):
+        with kind(tmp_path / "whole.mkv") as whole, kind(tmp_path / "cut.mkv") as cut:
+            for one, other in zip(whole, cut, strict=True):
+                assert torch.equal(other.planes[0], one.planes[0][8:142, 16:170])
+                assert torch.equal(other.planes[1], one.planes[1][4:71, 8:85])
+
+
 def test_odd_cropping_begins_with_the_chroma_that_covers_it() -> None:
     layout = LAYOUTS["yuv420p"]
     drawn = tuple(torch.arange(h * w).view(h, w) for h, w in (layout.plane_size(i, 13, 9) for i in range(3)))

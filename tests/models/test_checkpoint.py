@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from safetensors.torch import save_file
 
 from gtasr_video.errors import ModelError
 from gtasr_video.models import load_model, read_card, save_model
-from gtasr_video.models.checkpoint import load_network, sha256
+from gtasr_video.models.checkpoint import load_network, read_tensors, sha256, weights_path, write_tensors
 from gtasr_video.models.consistency import Path as ConsistencyPath
 from gtasr_video.models.rescale import with_scales
 from tests.models.networks import scene, tiny
@@ -85,6 +86,62 @@ def test_weights_that_do_not_fit_their_header_are_refused(tmp_path: Path) -> Non
     save_model(path, model, tensors=tensors)
     with pytest.raises(ModelError, match="do not fit"):
         load_network(path)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *("null", '"text"', "[" * 100_000),
+        *({"widths": widths} for widths in ([-1, 2], [], "ab", [1.5, 2], [200_000, 200_000])),
+        *({"depths": depths} for depths in ([[1, 1]], [[-2, 1], [1, 0]], [[10**9, 1], [1, 0]])),
+        *({"guide": 10**9}, {"embedding": -3}, {"cell": "2"}, {"cell": 0}),
+        *({"scales": scales} for scales in ([], [0], ["4"], [4.0], [10**6])),
+        *({"noise_scale": noise} for noise in ("x", None, -1, float("nan"), float("inf"))),
+        *({"path_steps": 0}, {"path_steps": 2.5}, {"path_power": 0}, {"clips": "many"}, {"finished": "no"}),
+    ],
+)
+def test_a_header_that_no_network_of_ours_has_is_refused(wrong: str | dict[str, object], tmp_path: Path) -> None:
+    """Each ended in an error to report, or in as much memory as it claimed to need."""
+    path = tmp_path / "w.safetensors"
+    save_model(path, tiny())
+    tensors, metadata = read_tensors(path)
+    card = json.loads(metadata["card"])
+    if isinstance(wrong, dict):
+        for key, value in wrong.items():
+            (card["architecture"] if key in card["architecture"] else card)[key] = value
+    write_tensors(path, tensors, metadata | {"card": wrong if isinstance(wrong, str) else json.dumps(card)})
+    for load in (read_card, load_network):
+        with pytest.raises(ModelError, match="its header cannot be read") as caught:
+            load(path)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_header_that_claims_a_larger_network_than_there_is_takes_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    save_model(path, tiny())
+    tensors, metadata = read_tensors(path)
+    card = json.loads(metadata["card"])
+    card["architecture"] |= {"widths": [2048, 2048], "depths": [[60, 60], [60, 60]]}  # 18 G parameters
+    write_tensors(path, tensors, metadata | {"card": json.dumps(card)})
+    with pytest.raises(ModelError, match="do not fit its header"):
+        load_network(path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(value: float, tmp_path: Path) -> None:
+    """They gave black pictures, and `evaluate` measured those."""
+    model = tiny()
+    tensors = model.state_dict()
+    tensors["join_guide.weight"] = torch.full_like(tensors["join_guide.weight"], value)
+    save_model(tmp_path / "w.safetensors", model, tensors=tensors)
+    with pytest.raises(ModelError, match=r"spoiled \('join_guide.weight' holds what is no number\)"):
+        load_network(tmp_path / "w.safetensors")
+
+
+def test_bicubic_has_no_weights_to_start_from() -> None:
+    """It was "no model 'bicubic' (did you mean 'bicubic'?)"."""
+    with pytest.raises(ModelError, match="bicubic has no weights; use s, m, l or the path"):
+        weights_path("bicubic")
 
 
 def test_the_path_it_was_trained_on_comes_back_and_says_which_steps_there_are(tmp_path: Path) -> None:

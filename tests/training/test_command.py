@@ -47,6 +47,28 @@ def test_two_stages_yields_weights_that_upscale(
     assert (tmp_path / "large.mp4").stat().st_size > 0
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("[]", "not what a run says of itself"),
+        ("{}", "not what a run says of itself"),
+        ("", "cannot be read"),
+        (
+            '{"settings": {"gone": 1}, "data": ["."], "found": "", "reason": ""}',
+            "gone: unknown key 'gone'; of another version?",
+        ),
+    ],
+)
+def test_a_run_whose_description_cannot_be_used_is_told_the_way_out(
+    cli: Cli, content: str, reason: str, tmp_path: Path
+) -> None:
+    """It ended in an error to report, or in an unknown key of no file."""
+    (tmp_path / "run.json").write_text(content)
+    done = cli("train", "--resume", "--out", tmp_path)
+    assert (done.code, len(done.err.splitlines())) == (1, 1)
+    assert f"{tmp_path / 'run.json'}: {reason}" in done.err and "ive --config and --data again" in done.err
+
+
 @pytest.mark.parametrize("init", [(), ("--init", "s")], ids=["from nothing", "from weights"])
 def test_without_a_config_a_run_trains_by_a_shipped_recipe_and_says_which(
     cli: Cli, material: Path, tmp_path: Path, init: tuple[str, ...]
@@ -197,7 +219,15 @@ def test_two_stages_is_the_method(cli: Cli) -> None:
     "wrong",
     [
         *("keep=0", "checkpoint_every=0", "validate_every=0", "validation_clips=0", "ema_clips=0", "clip_gradient=0"),
-        *("seed=-1", "workers=-1", "noise_scale=-1", "phases.0.batch=0", "phases.0.clips=0", "phases.0.frames=0"),
+        *(
+            "seed=-1",
+            f"seed={2**63}",
+            "workers=-1",
+            "noise_scale=-1",
+            "phases.0.batch=0",
+            "phases.0.clips=0",
+            "phases.0.frames=0",
+        ),
         *("phases.2.refresh=0", "phases.0.power=0", "phases.0.learning_rate=nan", "data.crop=34", "data.crop=6"),
         *("data.lead=-1", "data.crops_per_clip=0", "data.degradation.crf=[31, 16]", "data.degradation.high_crf=20"),
         *("data.motion.shutter=[1, 0]", "data.degradation.crf=20"),

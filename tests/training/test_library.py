@@ -116,6 +116,19 @@ def test_detail_is_where_there_is_something_to_see(folder: Path) -> None:
     assert detail_within(item, (0, 0, 96, 96)) > 5 * detail_within(item, (0, 112, 96, 80))
 
 
+def test_16_bits_of_either_order_are_scaled_and_32_refused(tmp_path: Path) -> None:
+    """Big-endian ones could not be read, and 32 bits became black or white pictures."""
+    from PIL import Image
+
+    gray = np.linspace(0, 65535, 64 * 64).reshape(64, 64)
+    Image.frombytes("I;16B", (64, 64), gray.astype(">u2").tobytes()).save(tmp_path / "big.tif")
+    assert torch.equal(read_picture(tmp_path / "big.tif")[0], torch.from_numpy((gray // 256).astype(np.uint8)))
+    for kind in (np.float32, np.int32):
+        Image.fromarray(gray.astype(kind)).save(tmp_path / "deep.tif")
+        with pytest.raises(InputError, match="its pixels have 32 bits"):
+            read_picture(tmp_path / "deep.tif")
+
+
 def test_pictures_of_every_mode_become_rgb(tmp_path: Path) -> None:
     from PIL import Image
 

@@ -16,7 +16,7 @@ from av.video.stream import VideoStream
 from gtasr_video.errors import InputError
 from gtasr_video.media.decoder import StreamFacts, facts_of
 from gtasr_video.media.holding import entry_of
-from gtasr_video.media.source import MAX_PIXELS, Packet, choose_video, packets_of
+from gtasr_video.media.source import MAX_PIXELS, TO_THE_PIXEL, Packet, choose_video, packets_of
 from gtasr_video.media.streams.byteflow import FileFlow, Inflow
 from gtasr_video.media.streams.clock import StreamClock
 from gtasr_video.media.streams.sound_queue import SoundPacket, SoundQueue
@@ -117,6 +117,7 @@ class Connection:
             stream.discard = Discard.default if stream.index in kept else Discard.all
         context: Any = self.video.codec_context
         context.options = {"max_pixels": str(max_pixels)}
+        context.flags |= TO_THE_PIXEL
         # Several threads that share out frames would hold back as many frames.
         context.thread_type = ThreadType.SLICE
 
