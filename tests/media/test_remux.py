@@ -110,6 +110,20 @@ def test_tags_languages_and_defaults_are_kept(tmp_path: Path) -> None:
                 assert tracks[0].metadata["title"] == "Deutsch"
 
 
+def test_titles_of_tracks_pass_through_mp4(tmp_path: Path) -> None:
+    source = copied(make_clip(tmp_path / "in.mkv", frames=5, sound=TRACKS[:1]), tmp_path / "in.mp4")
+    for suffix in (".mp4", ".mov", ".mkv"):
+        copy(source, tmp_path / f"out{suffix}")
+        with av.open(str(tmp_path / f"out{suffix}")) as container:
+            tags = container.streams.audio[0].metadata
+            assert tags["title" if suffix == ".mkv" else "name"] == "Deutsch"
+
+
+def copied(source: Path, target: Path) -> Path:
+    copy(source, target)
+    return target
+
+
 def test_the_picture_keeps_its_place_among_the_streams(tmp_path: Path) -> None:
     source = make_clip(tmp_path / "in.mkv", frames=5, sound=TRACKS[:2], sound_first=True)
     copy(source, tmp_path / "out.mkv")
