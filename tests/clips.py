@@ -232,8 +232,9 @@ def _sound_packets(stream: Any, track: Sound, seconds: float) -> list[Any]:
     channels = stream.codec_context.layout.nb_channels
     packets: list[Any] = []
     for begin in range(0, len(samples), 1024):
-        part = np.repeat(samples[None, begin : begin + 1024], channels, axis=0)
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(part), format="fltp", layout=track.layout)
+        # Interleaved: PyAV fills no more than eight planes.
+        part = np.repeat(samples[begin : begin + 1024], channels)[None]
+        frame = av.AudioFrame.from_ndarray(part, format="flt", layout=track.layout)
         frame.rate, frame.time_base = track.rate, Fraction(1, track.rate)
         frame.pts = begin + round(track.start * track.rate)
         packets += stream.encode(frame)

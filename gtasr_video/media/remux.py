@@ -19,7 +19,7 @@ from av.container import OutputContainer
 from av.stream import Stream
 
 from gtasr_video.media import labels, tags
-from gtasr_video.media.audio import Reencoder
+from gtasr_video.media.audio import Reencoder, copied_track
 from gtasr_video.media.carried import Carried, Part, Placed
 from gtasr_video.media.codecs import ALIASES, ANIMATIONS, Container
 from gtasr_video.media.holding import Way, cover_file, described, entry_of, refuse, way_into
@@ -136,7 +136,11 @@ class SideStreams:
         origin = self._part.origin
         shift = round(origin / stream.time_base) if origin and stream.time_base else 0
         if way.kind == "copy":
-            target = self._output.add_stream_from_template(stream, opaque=True)
+            target = (
+                copied_track(stream, self._output)
+                if stream.type == "audio"
+                else self._output.add_stream_from_template(stream, opaque=True)
+            )
             if is_cover(stream):
                 self._covers.append(_cover_packet(_first_packet(self.path, stream.index), target))
             return Carried(target, stream.type, Rising(target, self._output), shift=shift)
@@ -297,6 +301,8 @@ class SideStreams:
         for index, carried in self._carried.items():
             if carried.kind == "video":
                 yield f"video stream {index} was copied as it is; --video-stream {index} enlarges that one"
+            if isinstance(carried.converter, Reencoder) and carried.converter.mixed:
+                yield f"audio stream {index}: {carried.converter.mixed}"
             if isinstance(carried.converter, TextConverter) and carried.converter.damaged:
                 yield f"subtitle stream {index}: {carried.converter.damaged} damaged texts were left out"
             if carried.rising.repaired:

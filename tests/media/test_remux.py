@@ -313,6 +313,31 @@ def test_sound_a_container_cannot_hold_is_encoded_again_in_step(
     assert max(abs(a - b) for a, b in zip(before, after, strict=True)) < 0.004
 
 
+@pytest.mark.parametrize(("layout", "named"), [("stereo", "stereo"), ("5.1", "5.1"), ("hexadecagonal", "9.1.6")])
+def test_mp4_names_the_layout_of_raw_sound_that_matroska_does_not(tmp_path: Path, layout: str, named: str) -> None:
+    source = make_clip(tmp_path / "in.mkv", frames=10, sound=[Sound("pcm_s24le", layout=layout)])
+    assert copy(source, tmp_path / "out.mp4")["streams"][0]["action"] == "copied"
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert container.streams.audio[0].codec_context.layout.name == named
+    assert [packet[2] for packet in sound_of(tmp_path / "out.mp4")[0]]
+
+
+def test_channels_that_an_encoder_has_no_place_for_are_told(tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "in.mkv", frames=10, sound=[Sound("pcm_s16le", layout="hexadecagonal")])
+    facts = copy(source, tmp_path / "out.ts")
+    assert facts["warnings"] == ["audio stream 1: 16 channels were mixed into 2"]
+
+
+def test_channels_of_which_nothing_is_known_are_not_mixed(tmp_path: Path) -> None:
+    nine = "FL+FR+FC+LFE+BL+BR+FLC+FRC+BC"
+    source = make_clip(tmp_path / "in.mkv", frames=10, sound=[Sound("pcm_s16le", layout=nine)])
+    for suffix in (".mp4", ".ts", ".webm"):
+        with pytest.raises(UsageError, match=r"cannot hold audio stream 1 \(pcm_s16le\); write .*\.mkv"):
+            copy(source, tmp_path / f"out{suffix}")
+    facts = copy(source, tmp_path / "out.mp4", drop_unsupported=True)
+    assert "its 9 channels have no layout" in facts["warnings"][0]
+
+
 def test_only_the_track_that_must_be_is_encoded_again(tmp_path: Path) -> None:
     tracks = [Sound("libopus"), Sound("aac"), Sound("libopus", tone=100)]
     source = make_clip(tmp_path / "in.mkv", frames=30, sound=tracks)

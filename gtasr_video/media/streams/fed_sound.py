@@ -11,7 +11,7 @@ import torch
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
 
-from gtasr_video.media.audio import Reencoder
+from gtasr_video.media.audio import Reencoder, copied_track
 from gtasr_video.media.codecs import Container
 from gtasr_video.media.holding import way_into
 from gtasr_video.media.packet_times import Rising
@@ -94,7 +94,7 @@ class FedSound:
         wish = self._wish
         fits = copied and (wish.taken is None or codec_name(stream) in wish.taken)
         if fits and not wish.anew and wish.loudness is None:
-            target: AudioStream = self._output.add_stream_from_template(stream, opaque=True)
+            target = copied_track(stream, self._output)
             if stream.language:
                 target.metadata["language"] = stream.language
             return _Copied(stream, target, Rising(target, self._output))
@@ -153,6 +153,8 @@ class FedSound:
                     f"sound {number}: {track.misfits} packets left out: the source came back with {track.found}, but "
                     f"{track.form} is what the output began with; --sound aac takes both"
                 )
+            if isinstance(track, _Reencoded) and track.mixed:
+                yield f"sound {number}: {track.mixed}"
             if isinstance(track, SoundEncoder) and track.moved > 1:
                 yield f"sound {number} was off its time {track.moved} times, and was moved back"
 
@@ -196,6 +198,7 @@ class _Reencoded:
 
     def __init__(self, reencoder: Reencoder) -> None:
         self._reencoder = reencoder
+        self.mixed = reencoder.mixed
 
     def convert(self, item: SoundPacket) -> Iterator[Packet]:
         return self._reencoder.convert(item.packet)
