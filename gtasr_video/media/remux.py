@@ -211,7 +211,14 @@ class SideStreams:
                 yield placed
 
     def _send(self, placed: Placed) -> None:
-        self._output.mux(self._carried[placed.packet.stream_index].passed(placed))
+        carried = self._carried[placed.packet.stream_index]
+        try:
+            self._output.mux(carried.passed(placed))
+        except av.InvalidDataError:
+            # AAC of MPEG-TS has to lose its headers, of which packets that were lost on their way leave none.
+            if carried.converter is not None:
+                raise
+            carried.refused()
 
     def _hold(self, placed: Placed) -> None:
         index = placed.packet.stream_index
@@ -305,6 +312,8 @@ class SideStreams:
                 yield f"audio stream {index}: {carried.converter.mixed}"
             if isinstance(carried.converter, TextConverter) and carried.converter.damaged:
                 yield f"subtitle stream {index}: {carried.converter.damaged} damaged texts were left out"
+            if carried.damaged:
+                yield f"{carried.kind} stream {index}: {carried.damaged} damaged packets were left out"
             if carried.rising.repaired:
                 yield f"sound or other stream {index}: {carried.rising.repaired} timestamps were out of order"
             if strays := self._packets.strays(index):

@@ -23,6 +23,7 @@ from tests.clips import (
     add_words,
     bring_forward,
     join,
+    lose,
     make_clip,
     phone_times,
     picture_of,
@@ -448,6 +449,18 @@ def test_sound_times_that_go_back_are_repaired_and_told(tmp_path: Path) -> None:
     assert len(found) == len(sound_of(source)[0])
     assert all(a[1] <= b[1] for a, b in pairwise(found))
     assert any("out of order" in line for line in facts["warnings"])
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_damaged_sound_costs_itself_alone(tmp_path: Path, suffix: str) -> None:
+    """A broadcast whose signal was bad for a moment: packets of AAC have no header then."""
+    whole = make_clip(tmp_path / "in.ts", frames=50, sound=[Sound()])
+    source = lose(whole, 1, 9, tmp_path / "lossy.ts")
+    report = gtasr_video.upscale(source, tmp_path / f"out{suffix}", model="bicubic", scale=2)
+    assert report.audit["passed"]
+    (told,) = report.output["warnings"]
+    assert "damaged packets were left out" in told
+    assert len(sound_of(tmp_path / f"out{suffix}")[0]) == report.audit["sound_packets"] > 50
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".ts"])

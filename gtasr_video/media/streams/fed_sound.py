@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Final, Protocol
 
+import av
 import torch
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
@@ -110,8 +111,17 @@ class FedSound:
         """Write every packet that is due before `time` in seconds; None writes all there are."""
         for item in self._queue.take(time):
             if item.track in self._tracks and (self._begin is None or item.time >= self._begin):
-                for packet in self._tracks[item.track].convert(item):
-                    self._put(packet)
+                self._pass(self._tracks[item.track], item)
+
+    def _pass(self, track: _Track, item: SoundPacket) -> None:
+        try:
+            for packet in track.convert(item):
+                self._put(packet)
+        except av.InvalidDataError:
+            # AAC of MPEG-TS has to lose its headers, of which packets that were lost on their way leave none.
+            if not isinstance(track, _Copied):
+                raise
+            track.damaged += 1
 
     def silence_until(self, time: Fraction) -> None:
         """Where silence stands in for sound, write it up to `time` in seconds."""
@@ -148,6 +158,8 @@ class FedSound:
         for number, track in self._tracks.items():
             if isinstance(track, _Copied) and track.rising.repaired:
                 yield f"sound {number}: {track.rising.repaired} timestamps were out of order"
+            if isinstance(track, _Copied) and track.damaged:
+                yield f"sound {number}: {track.damaged} damaged packets were left out"
             if isinstance(track, _Copied) and track.misfits:
                 yield (
                     f"sound {number}: {track.misfits} packets left out: the source came back with {track.found}, but "
@@ -164,7 +176,7 @@ class _Copied:
 
     def __init__(self, source: AudioStream, target: AudioStream, rising: Rising) -> None:
         self.rising = rising
-        self.misfits = 0
+        self.misfits = self.damaged = 0
         self.offset_s = 0.0
         self.form = self.found = SoundForm.of(source)
         self._source: object = source
