@@ -150,14 +150,19 @@ class Writer(WriterBlock):
     def _add_picture(self) -> Stream:
         assert self._container is not None
         self._picture = PictureEncoder(self._container, self._plan)
-        source, spec, stream = self._source, self.spec, self._picture.stream
+        stream, matrix = self._picture.stream, self._display_matrix()
+        if matrix is not None:
+            stream.set_display_matrix(matrix)
+        return stream
+
+    def _display_matrix(self) -> tuple[int, ...] | None:
+        """Return by what players are to turn the picture: the source's own matrix unless the picture was turned."""
+        source, spec = self._source, self.spec
         turned = (spec.rotation, spec.mirrored)
         is_same = source is not None and turned == (source.spec.rotation, source.spec.mirrored)
         if source is not None and source.display_matrix is not None and is_same:
-            stream.set_display_matrix(source.display_matrix)
-        elif spec.is_turned:
-            stream.set_display_matrix(tags.matrix_of(spec.rotation, mirrored=spec.mirrored))
-        return stream
+            return source.display_matrix
+        return tags.matrix_of(spec.rotation, mirrored=spec.mirrored) if spec.is_turned else None
 
     def _say_stereo(self, stream: Stream) -> None:
         """Let `stream` say how its picture holds two eyes, if the source's does, where that can be said."""
@@ -318,8 +323,10 @@ class Writer(WriterBlock):
             yield f"{plan.codec.name} in {muxer} cannot carry the pixel aspect {spec.sample_aspect}; use h265, or .mp4"
         if self._lost_stereo is not None:
             yield stereo_lost(muxer, self._lost_stereo)
-        if spec.rotation and muxer == "mpegts":
-            yield f"{muxer} cannot carry the rotation by {spec.rotation} degrees; use .mp4 or .mkv"
+        if muxer == "mpegts" and tags.turns(self._display_matrix()):
+            known = spec.rotation and not spec.mirrored
+            what = f"the rotation by {spec.rotation} degrees" if known else "how players mirror or turn the picture"
+            yield f"{muxer} cannot carry {what}; use .mp4 or .mkv"
         yield from self._losses()
         if self._side is not None:
             yield from self._side.warnings()

@@ -177,6 +177,31 @@ def test_an_untagged_small_picture_stays_601_when_it_grows(tmp_path: Path) -> No
         assert reader.spec.color.matrix == "bt601"
 
 
+@pytest.mark.parametrize(
+    ("numbers", "words"),
+    [
+        ((0, 65536, 0, -65536, 0, 0), "the rotation by 270 degrees"),
+        ((-65536, 0, 0, 0, 65536, 0), "how players mirror or turn the picture"),
+        ((46341, 46341, 0, -46341, 46341, 0), "how players mirror or turn the picture"),
+        ((65536, 0, 0, 0, 65536, 0), ""),
+    ],
+    ids=["quarter", "mirrored", "slanted", "upright"],
+)
+def test_a_turn_that_mpegts_cannot_say_is_told(tmp_path: Path, numbers: tuple[int, ...], words: str) -> None:
+    plain, source = make_clip(tmp_path / "plain.mp4", frames=2, bframes=0), tmp_path / "in.mp4"
+    with av.open(str(plain)) as container, av.open(str(source), "w") as output:
+        target = output.add_stream_from_template(container.streams.video[0], opaque=True)
+        target.set_display_matrix((*numbers, 0, 0, 1 << 30))
+        for packet in container.demux():
+            if packet.size:
+                packet.stream = target
+                output.mux(packet)
+    with Reader(source) as reader, Writer(tmp_path / "out.ts", reader.spec, source=reader) as writer:
+        for frame in reader:
+            writer.write(in_layout(frame, reader.spec, writer.spec))
+    assert writer.facts()["warnings"] == ([f"mpegts cannot carry {words}; use .mp4 or .mkv"] if words else [])
+
+
 @pytest.mark.parametrize("rotation", [90, 180, 270])
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
 def test_rotation_is_kept(tmp_path: Path, rotation: int, suffix: str) -> None:
