@@ -93,7 +93,7 @@ class FedSound:
 
     def _track(self, stream: AudioStream, form: Container, *, copied: bool) -> _Track:
         wish = self._wish
-        fits = copied and (wish.taken is None or codec_name(stream) in wish.taken)
+        fits = copied and (wish.taken is None or codec_name(stream) in wish.taken) and not _lacks_head(stream, form)
         if fits and not wish.anew and wish.loudness is None:
             target = copied_track(stream, self._output)
             if stream.language:
@@ -169,6 +169,11 @@ class FedSound:
                 yield f"sound {number}: {track.mixed}"
             if isinstance(track, SoundEncoder) and track.moved > 1:
                 yield f"sound {number} was off its time {track.moved} times, and was moved back"
+
+
+def _lacks_head(stream: AudioStream, form: Container) -> bool:
+    """Return whether Matroska in a pipe would have to know of `stream` at once what only its packets say."""
+    return form.muxer == "matroska" and "live" in form.options and SoundForm.of(stream).adts
 
 
 class _Copied:
