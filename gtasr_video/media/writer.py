@@ -33,6 +33,9 @@ from gtasr_video.media.target import Target
 
 _BITEXACT_FILE: Final = 0x0400  # AVFMT_FLAG_BITEXACT: no dates, versions or random numbers in the file
 _LARGEST_TIMESCALE: Final = 2**31 - 1
+# Ticks between two packets that a track of MP4 can have, and how fine FFmpeg makes its ticks at least.
+_LARGEST_GAP: Final = (1 << 31) - 1
+_LEAST_TIMESCALE: Final = 10_000
 
 
 class Writer(WriterBlock):
@@ -83,6 +86,7 @@ class Writer(WriterBlock):
         self._origin = source.origin_ticks if source is not None else 0
         self._count = 0
         self._last_pts: int | None = None
+        self._last_dts: int | None = None
         self._lost_stereo: str | None = None
         self._times = PacketTimes(by_decoding=self._plan.container.muxer in ("mp4", "mov"))
         self._container: OutputContainer | None = None
@@ -239,7 +243,25 @@ class Writer(WriterBlock):
         for packet in packets:
             if self._side is not None:
                 self._side.copy_until((packet.dts or 0) * self.spec.time_base)
+            self._check_gap(packet)
             self._container.mux(packet)
+
+    def _check_gap(self, packet: Packet) -> None:
+        """Raise OutputError where MP4 or MOV cannot say how long `packet` lasts, or how long it is after the last."""
+        dts = packet.dts or 0
+        last, self._last_dts = self._last_dts, dts
+        if self._plan.container.muxer not in ("mp4", "mov"):
+            return
+        unit = self.spec.time_base
+        while 1 / unit < _LEAST_TIMESCALE:  # as FFmpeg makes finer ticks of coarse ones
+            unit /= 2
+        gap = max(packet.duration or 0, 0 if last is None else dts - last) * self.spec.time_base
+        if gap / unit > _LARGEST_GAP:
+            muxer = self._plan.container.muxer
+            raise OutputError(
+                f"{self.path}: {muxer} cannot hold a gap of {float(gap):.0f} s between pictures whose times are in "
+                f"{unit} s; write .mkv"
+            )
 
     def finish(self) -> None:
         """Encode what is pending, complete the file and give it its name. Raises OutputError."""

@@ -17,6 +17,7 @@ import av
 import pytest
 import torch
 
+import gtasr_video
 from gtasr_video.errors import GTASRVideoError, OutputError, UsageError, describe
 from gtasr_video.frames import ColorSpec, Frame, VideoSpec
 from gtasr_video.media import Encoding, Reader, Writer
@@ -200,6 +201,18 @@ def test_a_turn_that_mpegts_cannot_say_is_told(tmp_path: Path, numbers: tuple[in
         for frame in reader:
             writer.write(in_layout(frame, reader.spec, writer.spec))
     assert writer.facts()["warnings"] == ([f"mpegts cannot carry {words}; use .mp4 or .mkv"] if words else [])
+
+
+def test_a_gap_that_mp4_cannot_hold_is_said(tmp_path: Path) -> None:
+    fine = Fraction(1, 90000)
+    pts = [3600 * n + (n > 11) * 86400 * 90000 for n in range(20)]
+    source = make_clip(tmp_path / "in.nut", codec="ffv1", bframes=0, pts=pts, time_base=fine)
+    with pytest.raises(OutputError, match=r"mp4 cannot hold a gap of 86400 s .* in 1/90000 s; write \.mkv"):
+        gtasr_video.upscale(source, tmp_path / "out.mp4", model="bicubic", scale=1)
+    coarse = make_clip(
+        tmp_path / "coarse.mkv", codec="ffv1", bframes=0, pts=[p // 90 for p in pts], time_base=fine * 90
+    )
+    assert gtasr_video.upscale(coarse, tmp_path / "coarse.mp4", model="bicubic", scale=1).audit["passed"]
 
 
 @pytest.mark.parametrize("rotation", [90, 180, 270])
