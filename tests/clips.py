@@ -2,7 +2,7 @@
 
 `make_clip` writes a file with the picture and sound that are asked for; `frame_number` reads a number back from any
 luma plane, also after lossy coding and enlarging. `with_elements` adds what is not written here,
-`truncate`, `damage_packets`, `bring_forward` and `join` spoil files on purpose.
+`truncate`, `damage_packets`, `lose`, `bring_forward` and `join` spoil files on purpose.
 """
 
 from __future__ import annotations
@@ -232,8 +232,9 @@ def _sound_packets(stream: Any, track: Sound, seconds: float) -> list[Any]:
     channels = stream.codec_context.layout.nb_channels
     packets: list[Any] = []
     for begin in range(0, len(samples), 1024):
-        part = np.repeat(samples[None, begin : begin + 1024], channels, axis=0)
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(part), format="fltp", layout=track.layout)
+        # Interleaved: PyAV fills no more than eight planes.
+        part = np.repeat(samples[begin : begin + 1024], channels)[None]
+        frame = av.AudioFrame.from_ndarray(part, format="flt", layout=track.layout)
         frame.rate, frame.time_base = track.rate, Fraction(1, track.rate)
         frame.pts = begin + round(track.start * track.rate)
         packets += stream.encode(frame)
@@ -270,6 +271,22 @@ def damage_packets(path: Path, which: Iterable[int], to: Path, seed: int = 0) ->
         begin = position + min(8, length // 2)
         data[begin : position + length] = generator.bytes(position + length - begin)
     to.write_bytes(data)
+    return to
+
+
+def lose(path: Path, index: int, every: int, to: Path) -> Path:
+    """Write the MPEG-TS `path` into `to` without every so-many-th transport packet of one stream, from the second."""
+    with av.open(os.fspath(path)) as source:
+        number = source.streams[index].id
+    data, seen, kept = path.read_bytes(), 0, []
+    for begin in range(0, len(data), 188):
+        packet = data[begin : begin + 188]
+        if (packet[1] & 31) << 8 | packet[2] == number:
+            seen += 1
+            if seen > every and seen % every == 0:
+                continue
+        kept.append(packet)
+    to.write_bytes(b"".join(kept))
     return to
 
 

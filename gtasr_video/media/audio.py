@@ -17,12 +17,45 @@ _USUAL = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "6
 _BITEXACT = 1 << 23  # AV_CODEC_FLAG_BITEXACT
 
 
+def copied_track(source: AudioStream, output: OutputContainer) -> AudioStream:
+    """Add a track to `output` into which packets of `source` can be copied, and return it.
+
+    MP4 has to say the layout of PCM; where the source does not, as Matroska never does, it is the usual one of as many
+    channels. Raises ValueError or av.FFmpegError where `output` cannot hold such sound.
+    """
+    target: AudioStream = output.add_stream_from_template(source, opaque=True)
+    context = target.codec_context
+    if output.format.name == "mp4" and context.name.startswith("pcm_") and not _says_layout(source):
+        # FFmpeg would fail at the end, when it writes the index; here it does where there is no usual layout.
+        context.layout = _any_layout(context.channels)
+    return target
+
+
+def can_be_mixed(source: AudioStream) -> bool:
+    """Return whether it is known what the channels of `source` are: of 9 that have no name FFmpeg can make nothing."""
+    try:
+        return _says_layout(source) or bool(av.AudioLayout(_any_layout(source.codec_context.channels)))
+    except ValueError:
+        return False
+
+
+def _says_layout(source: AudioStream) -> bool:
+    return not source.codec_context.layout.name.endswith("channels")  # as in "2 channels"
+
+
+def _any_layout(channels: int) -> str:
+    """Return FFmpeg's name for the layout it takes for usual where only the number of channels is known."""
+    return f"{channels}c"
+
+
 class Reencoder:
     """Decodes packets of `source` and encodes them with `encoder` into a new stream of `output`.
 
     Rate and channels are kept where the encoder has them: Opus always runs at 48 kHz, an unknown layout becomes
     the usual one of as many channels, or stereo. Gaps over 0.1 s in the source's timestamps become silence, so that
     sound stays in step with the picture.
+
+    mixed   what became of channels that the encoder has no place for, as the end of a sentence; "" where it has
     """
 
     def __init__(self, source: AudioStream, output: OutputContainer, encoder: str) -> None:
@@ -37,6 +70,7 @@ class Reencoder:
         stream.codec_context.open()
         self.stream: AudioStream = stream
         self.damaged = 0
+        self.mixed = f"{context.channels} channels were mixed into {channels}" if channels < context.channels else ""
         self._source = source
         self._resampler = self._new_resampler()
 

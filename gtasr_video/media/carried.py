@@ -51,6 +51,7 @@ class Carried:
     converter  makes what the output can hold of its packets; None where they are copied
     shift      ticks that are taken off its times
     sent       packets that went into the output
+    damaged    packets that the output did not take, as they are not what the stream is said to be
     end        output seconds at which what was sent should end, None before anything was
     """
 
@@ -60,6 +61,7 @@ class Carried:
     converter: Reencoder | TextConverter | None = None
     shift: int = 0
     sent: int = 0
+    damaged: int = 0
     end: Fraction | None = None
     _next_dts: int = 0
 
@@ -94,6 +96,11 @@ class Carried:
             return self._counted(self.converter.convert(placed.packet))
         placed.packet.stream = self.target
         return self._counted([placed.packet])
+
+    def refused(self) -> None:
+        """Take note that the output did not take the packet that was `passed` last."""
+        self.sent -= 1
+        self.damaged += 1
 
     def due(self, time: Fraction) -> list[Packet]:
         """Return what the converter can say only now that all that begins before `time` (output seconds) is known."""

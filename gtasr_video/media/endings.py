@@ -14,9 +14,9 @@ from av.video.stream import VideoStream
 
 from gtasr_video.media.source import is_cover, open_input, packets_of, seconds
 
-# Formats whose lengths count from 0 on rather than from where the file begins, and what says one for all its streams.
+# Formats whose lengths count from 0 on rather than from where the file begins, and are said of the whole file: what
+# FFmpeg gives as that of a stream is the same.
 _FROM_ZERO: Final = {"matroska", "flv", "asf"}
-_FOR_ALL: Final = "asf"
 
 
 class Ending(NamedTuple):
@@ -28,18 +28,18 @@ class Ending(NamedTuple):
 
 def stated_ending(container: InputContainer, stream: VideoStream, begin: Fraction) -> Ending | None:
     """Return when `stream` ends by what `container`, which begins at `begin`, says of it, None if it says nothing."""
-    formats = container.format.name.split(",")
-    exact = seconds(stream.duration, stream.time_base)
-    length = exact or _tagged_length(stream.metadata) or seconds(container.duration, Fraction(1, av.time_base))
+    from_zero = not _FROM_ZERO.isdisjoint(container.format.name.split(","))
+    exact = None if from_zero else seconds(stream.duration, stream.time_base)
+    own = exact or _tagged_length(stream.metadata)
+    length = own or seconds(container.duration, Fraction(1, av.time_base))
     if not length:
         return None
-    is_own = (exact or _tagged_length(stream.metadata)) and _FOR_ALL not in formats
-    if not _FROM_ZERO.isdisjoint(formats):
+    if from_zero:
         end = length if length > begin else begin + length
     else:
         start = seconds(stream.start_time, stream.time_base) if exact else None
         end = (begin if start is None else start) + length
-    return Ending(end, bool(is_own) or not _others(container, stream.index))
+    return Ending(end, bool(own) or not _others(container, stream.index))
 
 
 def _tagged_length(metadata: dict[str, str]) -> Fraction | None:

@@ -14,6 +14,7 @@ from av.audio.stream import AudioStream
 from av.stream import Stream
 
 from gtasr_video.errors import UsageError
+from gtasr_video.media.audio import can_be_mixed, copied_track
 from gtasr_video.media.codecs import CONTAINERS, Container
 from gtasr_video.media.source import codec_name, is_cover
 
@@ -57,7 +58,9 @@ def way_into(form: Container, stream: Stream, description: str, *, chapters: boo
         return Way("copy")
     reason = f"{form.muxer} cannot hold {codec_name(stream)}"
     if isinstance(stream, AudioStream) and form.sound:
-        return Way("sound", reason)
+        if can_be_mixed(stream):
+            return Way("sound", reason)
+        reason += f", and its {context.channels} channels have no layout by which they could be mixed"
     if stream.type == "subtitle" and form.text and codec_name(stream) not in _BITMAP_SUBTITLES:
         return Way("text", reason)
     return Way("none", reason)
@@ -99,7 +102,10 @@ def _fits(form: Container, stream: Stream) -> bool:
         return False  # FFmpeg writes them in a way that next to no player reads
     try:
         with av.open(io.BytesIO(), "w", format=form.muxer) as scratch:
-            scratch.add_stream_from_template(stream, opaque=True)
+            if isinstance(stream, AudioStream):
+                copied_track(stream, scratch)
+            else:
+                scratch.add_stream_from_template(stream, opaque=True)
             scratch.start_encoding()
     except (ValueError, av.FFmpegError):
         return False

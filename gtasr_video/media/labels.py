@@ -53,6 +53,9 @@ def lasting(metadata: Mapping[str, str]) -> dict[str, str]:
 def copy_labels(source: Stream, target: Stream, muxer: str) -> None:
     """Give `target` the tags, language and disposition of `source`."""
     tags = lasting(source.metadata)
+    # FFmpeg reads the title of a track of MP4 and MOV as its name, but writes what is called title.
+    if "name" in tags and "title" not in tags:
+        tags["title"] = tags.pop("name")
     if muxer == "mov" and "language" in tags:
         tags["language"] = _MOV_LANGUAGE.get(tags["language"], tags["language"])
     target.metadata.update(tags)

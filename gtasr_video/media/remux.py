@@ -19,7 +19,7 @@ from av.container import OutputContainer
 from av.stream import Stream
 
 from gtasr_video.media import labels, tags
-from gtasr_video.media.audio import Reencoder
+from gtasr_video.media.audio import Reencoder, copied_track
 from gtasr_video.media.carried import Carried, Part, Placed
 from gtasr_video.media.codecs import ALIASES, ANIMATIONS, Container
 from gtasr_video.media.holding import Way, cover_file, described, entry_of, refuse, way_into
@@ -136,7 +136,11 @@ class SideStreams:
         origin = self._part.origin
         shift = round(origin / stream.time_base) if origin and stream.time_base else 0
         if way.kind == "copy":
-            target = self._output.add_stream_from_template(stream, opaque=True)
+            target = (
+                copied_track(stream, self._output)
+                if stream.type == "audio"
+                else self._output.add_stream_from_template(stream, opaque=True)
+            )
             if is_cover(stream):
                 self._covers.append(_cover_packet(_first_packet(self.path, stream.index), target))
             return Carried(target, stream.type, Rising(target, self._output), shift=shift)
@@ -207,7 +211,14 @@ class SideStreams:
                 yield placed
 
     def _send(self, placed: Placed) -> None:
-        self._output.mux(self._carried[placed.packet.stream_index].passed(placed))
+        carried = self._carried[placed.packet.stream_index]
+        try:
+            self._output.mux(carried.passed(placed))
+        except av.InvalidDataError:
+            # AAC of MPEG-TS has to lose its headers, of which packets that were lost on their way leave none.
+            if carried.converter is not None:
+                raise
+            carried.refused()
 
     def _hold(self, placed: Placed) -> None:
         index = placed.packet.stream_index
@@ -297,8 +308,12 @@ class SideStreams:
         for index, carried in self._carried.items():
             if carried.kind == "video":
                 yield f"video stream {index} was copied as it is; --video-stream {index} enlarges that one"
+            if isinstance(carried.converter, Reencoder) and carried.converter.mixed:
+                yield f"audio stream {index}: {carried.converter.mixed}"
             if isinstance(carried.converter, TextConverter) and carried.converter.damaged:
                 yield f"subtitle stream {index}: {carried.converter.damaged} damaged texts were left out"
+            if carried.damaged:
+                yield f"{carried.kind} stream {index}: {carried.damaged} damaged packets were left out"
             if carried.rising.repaired:
                 yield f"sound or other stream {index}: {carried.rising.repaired} timestamps were out of order"
             if strays := self._packets.strays(index):

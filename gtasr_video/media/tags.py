@@ -215,5 +215,10 @@ def matrix_of(rotation: int, *, mirrored: bool) -> tuple[int, ...]:
     return (-a, -b, 0, c, d, 0, 0, 0, 1 << 30) if mirrored else (a, b, 0, c, d, 0, 0, 0, 1 << 30)
 
 
+def turns(matrix: tuple[int, ...] | None) -> bool:
+    """Return whether players show the picture otherwise than it is coded: turned by any angle, or mirrored."""
+    return matrix is not None and (matrix[1], matrix[3], matrix[0] > 0, matrix[4] > 0) != (0, 0, True, True)
+
+
 def _sign(number: int) -> int:
     return (number > 0) - (number < 0)

@@ -33,6 +33,9 @@ from gtasr_video.media.target import Target
 
 _BITEXACT_FILE: Final = 0x0400  # AVFMT_FLAG_BITEXACT: no dates, versions or random numbers in the file
 _LARGEST_TIMESCALE: Final = 2**31 - 1
+# Ticks between two packets that a track of MP4 can have, and how fine FFmpeg makes its ticks at least.
+_LARGEST_GAP: Final = (1 << 31) - 1
+_LEAST_TIMESCALE: Final = 10_000
 
 
 class Writer(WriterBlock):
@@ -83,6 +86,7 @@ class Writer(WriterBlock):
         self._origin = source.origin_ticks if source is not None else 0
         self._count = 0
         self._last_pts: int | None = None
+        self._last_dts: int | None = None
         self._lost_stereo: str | None = None
         self._times = PacketTimes(by_decoding=self._plan.container.muxer in ("mp4", "mov"))
         self._container: OutputContainer | None = None
@@ -150,14 +154,19 @@ class Writer(WriterBlock):
     def _add_picture(self) -> Stream:
         assert self._container is not None
         self._picture = PictureEncoder(self._container, self._plan)
-        source, spec, stream = self._source, self.spec, self._picture.stream
+        stream, matrix = self._picture.stream, self._display_matrix()
+        if matrix is not None:
+            stream.set_display_matrix(matrix)
+        return stream
+
+    def _display_matrix(self) -> tuple[int, ...] | None:
+        """Return by what players are to turn the picture: the source's own matrix unless the picture was turned."""
+        source, spec = self._source, self.spec
         turned = (spec.rotation, spec.mirrored)
         is_same = source is not None and turned == (source.spec.rotation, source.spec.mirrored)
         if source is not None and source.display_matrix is not None and is_same:
-            stream.set_display_matrix(source.display_matrix)
-        elif spec.is_turned:
-            stream.set_display_matrix(tags.matrix_of(spec.rotation, mirrored=spec.mirrored))
-        return stream
+            return source.display_matrix
+        return tags.matrix_of(spec.rotation, mirrored=spec.mirrored) if spec.is_turned else None
 
     def _say_stereo(self, stream: Stream) -> None:
         """Let `stream` say how its picture holds two eyes, if the source's does, where that can be said."""
@@ -236,7 +245,25 @@ class Writer(WriterBlock):
         for packet in packets:
             if self._side is not None:
                 self._side.copy_until((packet.dts or 0) * self.spec.time_base)
+            self._check_gap(packet)
             self._container.mux(packet)
+
+    def _check_gap(self, packet: Packet) -> None:
+        """Raise OutputError where MP4 or MOV cannot say how long `packet` lasts, or how long it is after the last."""
+        dts = packet.dts or 0
+        last, self._last_dts = self._last_dts, dts
+        if self._plan.container.muxer not in ("mp4", "mov"):
+            return
+        unit = self.spec.time_base
+        while 1 / unit < _LEAST_TIMESCALE:  # as FFmpeg makes finer ticks of coarse ones
+            unit /= 2
+        gap = max(packet.duration or 0, 0 if last is None else dts - last) * self.spec.time_base
+        if gap / unit > _LARGEST_GAP:
+            muxer = self._plan.container.muxer
+            raise OutputError(
+                f"{self.path}: {muxer} cannot hold a gap of {float(gap):.0f} s between pictures whose times are in "
+                f"{unit} s; write .mkv"
+            )
 
     def finish(self) -> None:
         """Encode what is pending, complete the file and give it its name. Raises OutputError."""
@@ -320,8 +347,10 @@ class Writer(WriterBlock):
             yield f"{plan.codec.name} in {muxer} cannot carry the pixel aspect {spec.sample_aspect}; use h265, or .mp4"
         if self._lost_stereo is not None:
             yield stereo_lost(muxer, self._lost_stereo)
-        if spec.rotation and muxer == "mpegts":
-            yield f"{muxer} cannot carry the rotation by {spec.rotation} degrees; use .mp4 or .mkv"
+        if muxer == "mpegts" and tags.turns(self._display_matrix()):
+            known = spec.rotation and not spec.mirrored
+            what = f"the rotation by {spec.rotation} degrees" if known else "how players mirror or turn the picture"
+            yield f"{muxer} cannot carry {what}; use .mp4 or .mkv"
         yield from self._losses()
         if self._side is not None:
             yield from self._side.warnings()

@@ -433,6 +433,14 @@ def test_longer_sound_is_no_missing_picture(tmp_path: Path, name: str, codec: st
     assert reader.facts()["warnings"] == []
 
 
+def test_longer_sound_beside_one_picture_is_no_missing_picture(tmp_path: Path) -> None:
+    """FFmpeg gives the length of the file as that of a stream of which it sees one packet."""
+    path = make_clip(tmp_path / "a.mkv", frames=1, sound=[Sound()], sound_seconds=8)
+    _, found, reader = read(path)
+    assert found == [0]
+    assert reader.facts()["warnings"] == []
+
+
 @pytest.mark.parametrize("name", ["a.mkv", "a.flv", "a.mp4"])
 def test_a_file_that_begins_late_is_as_long_as_it_lasts(tmp_path: Path, name: str) -> None:
     """Some formats say when they end, which is not how long they are."""

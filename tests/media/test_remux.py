@@ -23,6 +23,7 @@ from tests.clips import (
     add_words,
     bring_forward,
     join,
+    lose,
     make_clip,
     phone_times,
     picture_of,
@@ -108,6 +109,20 @@ def test_tags_languages_and_defaults_are_kept(tmp_path: Path) -> None:
             assert [bool(t.disposition & av.stream.Disposition.default) for t in tracks] == [True, False, False]
             if suffix == ".mkv":
                 assert tracks[0].metadata["title"] == "Deutsch"
+
+
+def test_titles_of_tracks_pass_through_mp4(tmp_path: Path) -> None:
+    source = copied(make_clip(tmp_path / "in.mkv", frames=5, sound=TRACKS[:1]), tmp_path / "in.mp4")
+    for suffix in (".mp4", ".mov", ".mkv"):
+        copy(source, tmp_path / f"out{suffix}")
+        with av.open(str(tmp_path / f"out{suffix}")) as container:
+            tags = container.streams.audio[0].metadata
+            assert tags["title" if suffix == ".mkv" else "name"] == "Deutsch"
+
+
+def copied(source: Path, target: Path) -> Path:
+    copy(source, target)
+    return target
 
 
 def test_the_picture_keeps_its_place_among_the_streams(tmp_path: Path) -> None:
@@ -299,6 +314,31 @@ def test_sound_a_container_cannot_hold_is_encoded_again_in_step(
     assert max(abs(a - b) for a, b in zip(before, after, strict=True)) < 0.004
 
 
+@pytest.mark.parametrize(("layout", "named"), [("stereo", "stereo"), ("5.1", "5.1"), ("hexadecagonal", "9.1.6")])
+def test_mp4_names_the_layout_of_raw_sound_that_matroska_does_not(tmp_path: Path, layout: str, named: str) -> None:
+    source = make_clip(tmp_path / "in.mkv", frames=10, sound=[Sound("pcm_s24le", layout=layout)])
+    assert copy(source, tmp_path / "out.mp4")["streams"][0]["action"] == "copied"
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert container.streams.audio[0].codec_context.layout.name == named
+    assert [packet[2] for packet in sound_of(tmp_path / "out.mp4")[0]]
+
+
+def test_channels_that_an_encoder_has_no_place_for_are_told(tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "in.mkv", frames=10, sound=[Sound("pcm_s16le", layout="hexadecagonal")])
+    facts = copy(source, tmp_path / "out.ts")
+    assert facts["warnings"] == ["audio stream 1: 16 channels were mixed into 2"]
+
+
+def test_channels_of_which_nothing_is_known_are_not_mixed(tmp_path: Path) -> None:
+    nine = "FL+FR+FC+LFE+BL+BR+FLC+FRC+BC"
+    source = make_clip(tmp_path / "in.mkv", frames=10, sound=[Sound("pcm_s16le", layout=nine)])
+    for suffix in (".mp4", ".ts", ".webm"):
+        with pytest.raises(UsageError, match=r"cannot hold audio stream 1 \(pcm_s16le\); write .*\.mkv"):
+            copy(source, tmp_path / f"out{suffix}")
+    facts = copy(source, tmp_path / "out.mp4", drop_unsupported=True)
+    assert "its 9 channels have no layout" in facts["warnings"][0]
+
+
 def test_only_the_track_that_must_be_is_encoded_again(tmp_path: Path) -> None:
     tracks = [Sound("libopus"), Sound("aac"), Sound("libopus", tone=100)]
     source = make_clip(tmp_path / "in.mkv", frames=30, sound=tracks)
@@ -409,6 +449,18 @@ def test_sound_times_that_go_back_are_repaired_and_told(tmp_path: Path) -> None:
     assert len(found) == len(sound_of(source)[0])
     assert all(a[1] <= b[1] for a, b in pairwise(found))
     assert any("out of order" in line for line in facts["warnings"])
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_damaged_sound_costs_itself_alone(tmp_path: Path, suffix: str) -> None:
+    """A broadcast whose signal was bad for a moment: packets of AAC have no header then."""
+    whole = make_clip(tmp_path / "in.ts", frames=50, sound=[Sound()])
+    source = lose(whole, 1, 9, tmp_path / "lossy.ts")
+    report = gtasr_video.upscale(source, tmp_path / f"out{suffix}", model="bicubic", scale=2)
+    assert report.audit["passed"]
+    (told,) = report.output["warnings"]
+    assert "damaged packets were left out" in told
+    assert len(sound_of(tmp_path / f"out{suffix}")[0]) == report.audit["sound_packets"] > 50
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".ts"])

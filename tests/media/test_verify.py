@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 import torch
 
@@ -100,6 +101,76 @@ def test_tracks_that_are_not_there(source: Path, tmp_path: Path) -> None:
     faults = gtasr_video.verify(source, short).faults
     assert "audio stream 2 (deu) is missing" in faults
     assert any("sound track 0 ends 0." in fault and "earlier" in fault for fault in faults)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "fault"),
+    [
+        (Picture(sample_aspect=Fraction(4, 3)), Picture(), "changed from 85x48 to 64x48"),
+        (Picture(rotation=90), Picture(), "changed from 48x64 to 64x48"),
+        (Picture(rotation=180), Picture(), ""),
+        (Picture(transfer=16, matrix=9), Picture(matrix=9), "the picture is no longer PQ"),
+    ],
+)
+def test_how_players_show_the_picture(one: Picture, other: Picture, fault: str, tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "in.mp4", frames=3, picture=one)
+    out = make_clip(tmp_path / "out.mp4", frames=3, picture=other)
+    audit = gtasr_video.verify(source, out)
+    assert bool(audit.faults) == bool(fault)
+    assert fault in "; ".join(audit.faults)
+    assert any("turn" in note for note in audit.notes) == (one.rotation == 180)
+
+
+@pytest.mark.parametrize(("size", "rotation"), [((128, 72), 0), ((48, 64), 90)])
+def test_a_picture_that_is_shown_the_same_has_its_shape(size: tuple[int, int], rotation: int, tmp_path: Path) -> None:
+    """Square pixels in place of wide ones, and a picture that was turned in place of one that is to be."""
+    aspect = None if rotation else Fraction(4, 3)
+    source = make_clip(tmp_path / "in.mp4", frames=3, picture=Picture(sample_aspect=aspect, rotation=rotation))
+    out = make_clip(tmp_path / "out.mp4", frames=3, size=size)
+    assert gtasr_video.verify(source, out).faults == []
+
+
+def test_transparency_that_is_gone(tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "in.mkv", frames=3, codec="ffv1", pix_fmt="yuva420p", bframes=0)
+    gtasr_video.upscale(source, tmp_path / "out.mkv", model="bicubic", scale=2, drop_unsupported=True)
+    assert gtasr_video.verify(source, tmp_path / "out.mkv").faults == ["the picture is no longer transparent"]
+
+
+def test_channels_and_sound_in_between_that_are_gone(tmp_path: Path) -> None:
+    source = make_clip(tmp_path / "in.ts", frames=75, sound=[Sound("ac3", layout="5.1")])
+    fewer = make_clip(tmp_path / "out.ts", frames=75, sound=[Sound("ac3")])
+    assert gtasr_video.verify(source, fewer).faults == ["audio stream 1 has 2 channels in place of 6"]
+    with av.open(str(source)) as container, av.open(str(tmp_path / "holes.mkv"), "w") as output:
+        copies = [output.add_stream_from_template(stream, opaque=True) for stream in container.streams]
+        for packet in container.demux():
+            seconds = (packet.pts or 0) * packet.time_base
+            if packet.size and not (packet.stream_index == 1 and 2 <= seconds < 3):
+                packet.stream = copies[packet.stream_index]
+                output.mux(packet)
+    (fault,) = gtasr_video.verify(source, tmp_path / "holes.mkv").faults
+    assert fault.startswith(("sound track 0 lacks 0.9", "sound track 0 lacks 1.0"))
+
+
+def test_what_lies_beside_and_is_gone(tmp_path: Path) -> None:
+    chapters = [{"id": 1, "start": 0, "end": 100, "time_base": Fraction(1, 1000), "metadata": {"title": "one"}}]
+    bare, full = make_clip(tmp_path / "bare.mkv", frames=5), tmp_path / "full.mkv"
+    with av.open(str(bare)) as container, av.open(str(full), "w") as output:
+        (picture,) = container.streams
+        copies = [output.add_stream_from_template(picture, opaque=True) for _ in range(2)]
+        output.add_attachment("font.ttf", "font/ttf", b"not really a font" * 50)
+        output.add_attachment("cover.png", "image/png", b"not really a picture")
+        output.set_chapters(chapters)
+        for packet in container.demux():
+            for copy_ in copies if packet.size else []:
+                packet.stream = copy_
+                output.mux(packet)
+    assert gtasr_video.verify(full, full).faults == []
+    assert gtasr_video.verify(full, bare).faults == [
+        "video stream 1 is missing",
+        "attachment stream 2 is missing",
+        "cover stream 3 is missing",
+        "0 chapters in place of 1",
+    ]
 
 
 def trimmed(path: Path, seconds: int) -> Path:

@@ -17,6 +17,7 @@ import av
 import pytest
 import torch
 
+import gtasr_video
 from gtasr_video.errors import GTASRVideoError, OutputError, UsageError, describe
 from gtasr_video.frames import ColorSpec, Frame, VideoSpec
 from gtasr_video.media import Encoding, Reader, Writer
@@ -175,6 +176,43 @@ def test_an_untagged_small_picture_stays_601_when_it_grows(tmp_path: Path) -> No
     with Reader(tmp_path / "out.mp4") as reader:
         assert (reader.spec.width, reader.spec.height) == (1280, 720)
         assert reader.spec.color.matrix == "bt601"
+
+
+@pytest.mark.parametrize(
+    ("numbers", "words"),
+    [
+        ((0, 65536, 0, -65536, 0, 0), "the rotation by 270 degrees"),
+        ((-65536, 0, 0, 0, 65536, 0), "how players mirror or turn the picture"),
+        ((46341, 46341, 0, -46341, 46341, 0), "how players mirror or turn the picture"),
+        ((65536, 0, 0, 0, 65536, 0), ""),
+    ],
+    ids=["quarter", "mirrored", "slanted", "upright"],
+)
+def test_a_turn_that_mpegts_cannot_say_is_told(tmp_path: Path, numbers: tuple[int, ...], words: str) -> None:
+    plain, source = make_clip(tmp_path / "plain.mp4", frames=2, bframes=0), tmp_path / "in.mp4"
+    with av.open(str(plain)) as container, av.open(str(source), "w") as output:
+        target = output.add_stream_from_template(container.streams.video[0], opaque=True)
+        target.set_display_matrix((*numbers, 0, 0, 1 << 30))
+        for packet in container.demux():
+            if packet.size:
+                packet.stream = target
+                output.mux(packet)
+    with Reader(source) as reader, Writer(tmp_path / "out.ts", reader.spec, source=reader) as writer:
+        for frame in reader:
+            writer.write(in_layout(frame, reader.spec, writer.spec))
+    assert writer.facts()["warnings"] == ([f"mpegts cannot carry {words}; use .mp4 or .mkv"] if words else [])
+
+
+def test_a_gap_that_mp4_cannot_hold_is_said(tmp_path: Path) -> None:
+    fine = Fraction(1, 90000)
+    pts = [3600 * n + (n > 11) * 86400 * 90000 for n in range(20)]
+    source = make_clip(tmp_path / "in.nut", codec="ffv1", bframes=0, pts=pts, time_base=fine)
+    with pytest.raises(OutputError, match=r"mp4 cannot hold a gap of 86400 s .* in 1/90000 s; write \.mkv"):
+        gtasr_video.upscale(source, tmp_path / "out.mp4", model="bicubic", scale=1)
+    coarse = make_clip(
+        tmp_path / "coarse.mkv", codec="ffv1", bframes=0, pts=[p // 90 for p in pts], time_base=fine * 90
+    )
+    assert gtasr_video.upscale(coarse, tmp_path / "coarse.mp4", model="bicubic", scale=1).audit["passed"]
 
 
 @pytest.mark.parametrize("rotation", [90, 180, 270])

@@ -24,6 +24,9 @@ from gtasr_video.media.streams.arguments import hide_arguments
 # Why a connection failed whose other end could not prove who it is.
 UNTRUSTED: Final = "its certificate is not trusted; name who signed it with --set stream.ca_file=FILE"
 _UNTRUSTED_MARK: Final = "certificate verify failed"
+# What it says when sound of seconds has come and the picture, which is known by its next but one, has not.
+_UNKNOWN_PICTURE: Final = re.compile(r"Could not find codec parameters for stream \d+ \(Video")
+TOO_FEW: Final = "too few pictures beside so much sound to know them by; repeat the last one until the sound ends"
 _WORDS_KEPT: Final = 20
 _GRACE_S: Final = 2.0
 _CHATTER: Final = re.compile(r"\[(?:info|verbose|debug|trace)\]")
@@ -63,6 +66,7 @@ class Child:
     address   the address it was given, whose secrets are taken out of what the program says; None: a file
     reads     whether we write into it; else it writes to us
     progress_fd   where one that reads says how far it has come
+    lacks_picture   whether it has said that it could not make out the picture
     ca_file   certificates to trust besides the system's
     on_line   is given each line that it says, without secrets; lines are taken in by `heard`, and at its end
     level     how much it says to `on_line`, as FFmpeg names it; `heard` returns no more than warnings in any case
@@ -84,7 +88,7 @@ class Child:
         options = ("-hide_banner", "-nostats", "-loglevel", f"repeat+level+{level}", "-nostdin")
         command = ffmpeg.compile(graph.global_args(*options), cmd=program(), overwrite_output=True)
         self._hide = address.hide if address is not None else mask
-        self._hidden = False
+        self._hidden = self.lacks_picture = False
         self._words: deque[str] = deque(maxlen=_WORDS_KEPT)
         self._on_line = on_line
         self._half = b""
@@ -136,6 +140,7 @@ class Child:
         line = self._hide(told.decode("utf-8", "replace").strip())
         if not _CHATTER.search(line):
             self._words.append(line)
+            self.lacks_picture = self.lacks_picture or _UNKNOWN_PICTURE.search(line) is not None
         if self._on_line is not None:
             self._on_line(line)
 
@@ -145,6 +150,8 @@ class Child:
         told = [error for error in errors if not error.startswith(_EMPTY)]
         if any(_UNTRUSTED_MARK in line for line in told):
             return UNTRUSTED
+        if self.lacks_picture:
+            return TOO_FEW
         return told[-1] if told else ""
 
     def close_input(self) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Final
 
+# Where a clock that wraps around begins: what else is due then may lie a little before the first packet.
+_WRAPPED_S: Final = Fraction(1)
 # A track that goes back by more than this has been set anew; less is reordering, or a mistake.
 _BACK_S: Final = Fraction(1)
 
@@ -14,6 +16,8 @@ class StreamClock:
 
     anew    times begin at 0 with the first packet; else the first connection's stay as they are
     ahead   a track that leaps ahead by more than so many seconds has been set anew too; None believes any leap
+    wraps   whether a time before 0 is one of before a wrap-around, as in MPEG-TS: time then begins at 1 s, since not
+            all outputs know earlier ones. Elsewhere it is the run-up of a coder
 
     Where a connection begins anew, its first packet comes right after all that came before. Where one track jumps,
     the others follow by the same amount when their turn comes, so that sound stays with its picture.
@@ -21,6 +25,7 @@ class StreamClock:
 
     def __init__(self, *, anew: bool, ahead: Fraction | None) -> None:
         self._anew, self._ahead = anew, ahead
+        self.wraps = False
         self.jumps = 0
         self.end: Fraction | None = None
         self._joining = True
@@ -60,6 +65,8 @@ class StreamClock:
             self._latest = self.end - time
         elif self._anew:
             self._latest = -time
+        elif self.wraps and time < 0:
+            self._latest = _WRAPPED_S - time
 
     def _jumps(self, step: Fraction) -> bool:
         return step < -_BACK_S or (self._ahead is not None and step > self._ahead)

@@ -129,6 +129,7 @@ class Connection:
         # One that was had again may have more sound than the output began with.
         wanted = self.sounds[: len(sound.tracks)]
         tracks = {stream.index: number for number, stream in enumerate(wanted)}
+        clock.wraps = self._form == "mpegts"
         waiting: int | None = 0
         end = 0
         for packet in self._packets(wanted):

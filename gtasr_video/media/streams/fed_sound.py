@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Final, Protocol
 
+import av
 import torch
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
 
-from gtasr_video.media.audio import Reencoder
+from gtasr_video.media.audio import Reencoder, copied_track
 from gtasr_video.media.codecs import Container
 from gtasr_video.media.holding import way_into
 from gtasr_video.media.packet_times import Rising
@@ -92,9 +93,9 @@ class FedSound:
 
     def _track(self, stream: AudioStream, form: Container, *, copied: bool) -> _Track:
         wish = self._wish
-        fits = copied and (wish.taken is None or codec_name(stream) in wish.taken)
+        fits = copied and (wish.taken is None or codec_name(stream) in wish.taken) and not _lacks_head(stream, form)
         if fits and not wish.anew and wish.loudness is None:
-            target: AudioStream = self._output.add_stream_from_template(stream, opaque=True)
+            target = copied_track(stream, self._output)
             if stream.language:
                 target.metadata["language"] = stream.language
             return _Copied(stream, target, Rising(target, self._output))
@@ -110,8 +111,17 @@ class FedSound:
         """Write every packet that is due before `time` in seconds; None writes all there are."""
         for item in self._queue.take(time):
             if item.track in self._tracks and (self._begin is None or item.time >= self._begin):
-                for packet in self._tracks[item.track].convert(item):
-                    self._put(packet)
+                self._pass(self._tracks[item.track], item)
+
+    def _pass(self, track: _Track, item: SoundPacket) -> None:
+        try:
+            for packet in track.convert(item):
+                self._put(packet)
+        except av.InvalidDataError:
+            # AAC of MPEG-TS has to lose its headers, of which packets that were lost on their way leave none.
+            if not isinstance(track, _Copied):
+                raise
+            track.damaged += 1
 
     def silence_until(self, time: Fraction) -> None:
         """Where silence stands in for sound, write it up to `time` in seconds."""
@@ -148,13 +158,22 @@ class FedSound:
         for number, track in self._tracks.items():
             if isinstance(track, _Copied) and track.rising.repaired:
                 yield f"sound {number}: {track.rising.repaired} timestamps were out of order"
+            if isinstance(track, _Copied) and track.damaged:
+                yield f"sound {number}: {track.damaged} damaged packets were left out"
             if isinstance(track, _Copied) and track.misfits:
                 yield (
                     f"sound {number}: {track.misfits} packets left out: the source came back with {track.found}, but "
                     f"{track.form} is what the output began with; --sound aac takes both"
                 )
+            if isinstance(track, _Reencoded) and track.mixed:
+                yield f"sound {number}: {track.mixed}"
             if isinstance(track, SoundEncoder) and track.moved > 1:
                 yield f"sound {number} was off its time {track.moved} times, and was moved back"
+
+
+def _lacks_head(stream: AudioStream, form: Container) -> bool:
+    """Return whether Matroska in a pipe would have to know of `stream` at once what only its packets say."""
+    return form.muxer == "matroska" and "live" in form.options and SoundForm.of(stream).adts
 
 
 class _Copied:
@@ -162,7 +181,7 @@ class _Copied:
 
     def __init__(self, source: AudioStream, target: AudioStream, rising: Rising) -> None:
         self.rising = rising
-        self.misfits = 0
+        self.misfits = self.damaged = 0
         self.offset_s = 0.0
         self.form = self.found = SoundForm.of(source)
         self._source: object = source
@@ -196,6 +215,7 @@ class _Reencoded:
 
     def __init__(self, reencoder: Reencoder) -> None:
         self._reencoder = reencoder
+        self.mixed = reencoder.mixed
 
     def convert(self, item: SoundPacket) -> Iterator[Packet]:
         return self._reencoder.convert(item.packet)

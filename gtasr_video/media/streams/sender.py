@@ -92,7 +92,8 @@ class Sender:
             self.queue.restart()
         if self._files is not None:
             self.fault = self._files.fault(at_end=True)
-            self.reason = self.fault or self.reason
+            # Of a list that was never begun the program knows better why.
+            self.reason = (self.fault or self.reason) if self.was_connected else (self.reason or self.fault)
 
     def _sends_the_rest(self) -> bool:
         """Send through a new program; returns whether there is no more to send."""
@@ -155,13 +156,14 @@ class Sender:
         deadline = time.monotonic() + FINISH_S
         while child.wait(_TICK_S) is None and not self._ended.is_set() and time.monotonic() < deadline:
             watch.read()
+        told = child.reason()
         if child.code is None:
             self.breaks += 1
             self.reason = "did not finish in time"
             log.warning("%s: %s", self.name, self.reason)
-        elif child.code and watch.given_something:
+        elif (child.code or child.lacks_picture) and watch.given_something:
             self.breaks += 1
-            self.reason = child.reason() or f"ended with code {child.code}"
+            self.reason = told or f"ended with code {child.code}"
             log.warning("%s: %s", self.name, self.reason)
         watch.read()
         self.connected = self.connected or watch.moves

@@ -21,7 +21,7 @@ from gtasr_video.media.streams import lists, receivers, sender
 from gtasr_video.media.streams.child import Child
 from gtasr_video.media.streams.config import StreamConfig
 from gtasr_video.media.streams.lists import ListFiles
-from tests.clips import make_clip
+from tests.clips import Sound, make_clip
 from tests.fakes import Nearest
 from tests.media.streams import peers
 
@@ -120,6 +120,14 @@ def test_what_a_program_lost_that_broke_off_at_the_end_is_told(tmp_path: Path, m
     monkeypatch.setattr(receivers, "Child", Cut)
     with pytest.raises(OutputError, match=r"live.m3u8: ended with code -9"):
         upscale(make_clip(tmp_path / "in.mp4", frames=120), tmp_path / "live.m3u8")
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_list_whose_picture_could_not_be_made_out_is_no_success(name: str, tmp_path: Path) -> None:
+    """A still with a song: its program goes by the sound alone, and HLS had a list without a picture."""
+    source = make_clip(tmp_path / "in.mp4", frames=2, sound=[Sound()], sound_seconds=12)
+    with pytest.raises(OutputError, match="too few pictures beside so much sound"):
+        upscale(source, tmp_path / name)
 
 
 def test_a_list_that_cannot_be_finished_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

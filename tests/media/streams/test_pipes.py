@@ -250,6 +250,31 @@ def test_times_that_jump_are_joined_for_picture_and_sound_alike(tmp_path: Path) 
     assert abs(sound[-1] - found[-1]) < Fraction(1, 10)
 
 
+def test_aac_of_mpegts_fits_into_a_matroska_pipe(tmp_path: Path) -> None:
+    """Matroska says at its head how it is to be decoded, and nothing can be put there later."""
+    out, report = through(made(tmp_path / "in.ts", **STREAMS["mpegts"]), StreamConfig(output_format="matroska"))
+    (tmp_path / "out.mkv").write_bytes(out)
+    assert [stream["action"] for stream in report.output["streams"]] == ["converted"]
+    assert numbers(out) == list(range(12))
+    assert len(clips.sound_of(tmp_path / "out.mkv")[0]) > 20
+
+
+@pytest.mark.parametrize("before", [40, 3])
+@pytest.mark.parametrize("form", ["matroska", "mpegts"])
+def test_a_clock_that_wraps_around_loses_no_time(form: str, before: int, tmp_path: Path) -> None:
+    """That of MPEG-TS has 33 bits: FFmpeg gives what comes before the wrap-around times before 0."""
+    pts = [(1 << 33) + 3600 * (n - before) for n in range(50)]
+    sound = [clips.Sound(start=Fraction(pts[0], 90000))]
+    data = made(tmp_path / "in.ts", **STREAMS["mpegts"] | {"pts": pts, "sound": sound, "sound_seconds": 2})
+    out, _ = through(data, StreamConfig(output_format=form))
+    (tmp_path / "out").write_bytes(out)
+    found = times_of(tmp_path / "out")
+    assert numbers(out) == list(range(50))
+    assert len(found) == 50
+    assert all(abs(b - a - Fraction(1, 25)) < Fraction(1, 500) for a, b in itertools.pairwise(found))
+    assert abs(clips.sound_of(tmp_path / "out")[0][0][0] - found[0]) < Fraction(1, 20)
+
+
 def test_a_size_that_changes_keeps_the_first(tmp_path: Path) -> None:
     one = made(tmp_path / "one.ts", **STREAMS["mpegts"] | {"frames": 30})
     two = made(tmp_path / "two.ts", **STREAMS["mpegts"] | {"frames": 30, "first_number": 30, "size": (96, 64)})

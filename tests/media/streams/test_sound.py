@@ -151,6 +151,15 @@ def write(source: Path | FileSource, to: Path, wish: SoundWish) -> StreamWriter:
     return writer
 
 
+def test_damaged_sound_costs_itself_alone(tmp_path: Path) -> None:
+    """Where packets were lost on their way, AAC has no header to be taken off for Matroska."""
+    whole = clips.make_clip(tmp_path / "in.ts", frames=50, sound=[clips.Sound()])
+    writer = write(clips.lose(whole, 1, 9, tmp_path / "lossy.ts"), tmp_path / "out.mkv", SoundWish())
+    (told,) = (line for line in writer.facts()["warnings"] if "damaged" in line)
+    assert told.startswith("sound 0: ")
+    assert len(clips.sound_of(tmp_path / "out.mkv")[0]) > 50
+
+
 def test_silence_where_there_is_no_sound(tmp_path: Path) -> None:
     source = clips.make_clip(tmp_path / "mute.mp4", frames=50)
     write(source, tmp_path / "out.mp4", SoundWish(silence=True))
