@@ -31,7 +31,7 @@ def told_apart(case: str) -> list[float]:
         yup = softened(softened(true))
         made, change = {
             "soft": (softened(true), still),
-            "flickering": (true, softened(truth(step + 1000))),
+            "flickering": (true, softened(truth(step + 1000)[:, :1]).expand(-1, 3, -1, -1)),
             "of another input": (truth(step + 1000), still),
             "the same": (true, still),
         }[case]
