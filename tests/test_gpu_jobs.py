@@ -103,10 +103,11 @@ def test_the_engine_is_measured_against_its_targets_and_kernels_against_torch(tm
 def test_each_round_goes_on_from_the_weights_of_the_one_before(carry: Path, tmp_path: Path) -> None:
     common = ("--tier", "s", "--carry", carry, "--set", "seed=3")
     taught = ("--set", "teacher=m", "--set", "phases.0.weights.distillation=1")
+    judged = ("--set", "phases.1.weights.adversarial=0.01")
     rehearse(
         tmp_path,
         ("train", "--round", "pictures", "--out", "one", *common),
-        ("train", "--round", "clips", "--out", "two", "--init", "one/s.safetensors", *common, *taught),
+        ("train", "--round", "clips", "--out", "two", "--init", "one/s.safetensors", *common, *taught, *judged),
         ("train", "--round", "structure", "--out", "three", "--init", "two/s.safetensors", *common),
     )
     facts = [json.loads((tmp_path / name / "round.json").read_text()) for name in ("one", "two", "three")]
@@ -119,6 +120,7 @@ def test_each_round_goes_on_from_the_weights_of_the_one_before(carry: Path, tmp_
     assert gain[0] == pytest.approx(gain[1], abs=2e-3), "fp16 is all that lies between them"
     found = lines(tmp_path / "two" / "metrics.jsonl")
     assert [(line["phase"], "loss/distil" in line) for line in found] == [(0, True), (1, False), (2, False)]
+    assert ["loss/adversarial" in line for line in found] == [False, True, False]
 
 
 def test_weights_too_large_for_one_file_are_put_together_again(tmp_path: Path) -> None:
