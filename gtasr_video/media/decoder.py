@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -86,6 +87,7 @@ class Decoder:
     first_dts    decoding time of the first packet, as long as none has had a presentation time
     guesses_pts  True if the container has no presentation times, so that frames get theirs in reading
     finds_any_time   whether `seek` finds times behind a joint, too, by going through all that comes before
+    became       the codec that the picture went on in, "" where it kept its own
     broken       True if reading stopped at an error before the end of the file
     """
 
@@ -105,6 +107,7 @@ class Decoder:
         self._wanted = video_stream
         self.corrupt = 0
         self.broken = False
+        self.became = ""
         self._threads = threads or min(_MOST_THREADS, len(os.sched_getaffinity(0)))
         self._packets_in = self._frames_out = 0
         self.first_dts: int | None = None
@@ -126,11 +129,8 @@ class Decoder:
             raise
         for other in self._container.streams:
             other.discard = av.stream.Discard.default if other is self._stream else av.stream.Discard.all
-        self._context = context = _context_of(self._stream)
-        context.options = {"max_pixels": str(MAX_PIXELS)}
-        context.flags |= TO_THE_PIXEL
-        context.thread_type = av.codec.context.ThreadType.AUTO
-        context.thread_count = self._threads
+        self._context = context = self._set_up(_context_of(self._stream))
+        self._codec = self._codec_now()
         if context is not self._stream.codec_context:
             self._door = None  # this stream needs a decoder of its own
         if self._door is not None:
@@ -140,6 +140,32 @@ class Decoder:
         self.joints, self.finds_any_time = Joints(), may_be_joined(self._container)
         self._skip = 0
         self._packets: Iterable[Packet] = packets_of(self._container, [self._stream])
+
+    def _set_up(self, context: VideoCodecContext) -> VideoCodecContext:
+        context.options = {"max_pixels": str(MAX_PIXELS)}
+        context.flags |= TO_THE_PIXEL
+        context.thread_type = av.codec.context.ThreadType.AUTO
+        context.thread_count = self._threads
+        return context
+
+    def _codec_now(self) -> str:
+        return tags.codec_in(tags.describe(self._container).get(self._stream.index, ""))
+
+    def _follow_codec(self) -> list[av.VideoFrame]:
+        """Decode from here on what the stream has become; return what the decoder before still holds, if it has."""
+        codec = self._codec_now()
+        if codec in ("", self._codec):
+            return []
+        try:
+            context = av.CodecContext.create(codec, "r")
+        except ValueError:  # no decoder for it: its packets count as damaged
+            return []
+        assert isinstance(context, VideoCodecContext)
+        before, self._context, self._codec = self._context, self._set_up(context), codec
+        self.became = codec
+        with contextlib.suppress(av.FFmpegError):
+            return before.decode(None)
+        return []
 
     @property
     def on_hardware(self) -> bool:
@@ -184,11 +210,11 @@ class Decoder:
                     yield from self._in_software()
                     return
             else:
+                decoded = self._follow_codec() if self.finds_any_time and packet.is_keyframe else []
                 try:
-                    decoded = self._context.decode(packet)
+                    decoded += self._context.decode(packet)
                 except av.FFmpegError:
                     self.corrupt += 1
-                    continue
             for frame in decoded:
                 self._frames_out += 1
                 self.corrupt += frame.is_corrupt

@@ -327,6 +327,8 @@ class Reader(ReaderBlock):
     def warnings(self) -> Iterator[str]:
         """Yield one line for each thing in the source that was not as it should be."""
         yield from self._conformer.warnings(str(self.path), self.corrupt_packets)
+        if self._decoder.became:
+            yield f"{self.path}: its picture goes on in {self._decoder.became}, as where recordings were joined"
         cut_off, claimed = self.damage.truncated_at_s, self._stream.length
         if cut_off is not None:
             of = "" if claimed is None else f" of the {float(claimed):.3f} s it claims"

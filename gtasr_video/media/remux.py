@@ -316,6 +316,11 @@ class SideStreams:
                 yield f"{carried.kind} stream {index}: {carried.damaged} damaged packets were left out"
             if carried.rising.repaired:
                 yield f"sound or other stream {index}: {carried.rising.repaired} timestamps were out of order"
+            if foreign := self._packets.foreign[index]:
+                yield (
+                    f"audio stream {index}: it changes its codec on the way, as where recordings were joined; "
+                    f"{foreign} packets were left out; enlarge the recordings one by one to keep their sound"
+                )
             if strays := self._packets.strays(index):
                 yield (
                     f"sound or other stream {index}: its clock starts again {strays} times where the picture's does "

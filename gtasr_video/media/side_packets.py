@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Collection, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -11,11 +12,14 @@ import av
 from av.container import InputContainer
 from av.stream import Discard
 
+from gtasr_video.media import tags
 from gtasr_video.media.joints import Followers
 from gtasr_video.media.source import Packet, counts_time, may_be_joined, open_input, packets_of
 
 # A packet lies in a file no farther than this from the picture of its time.
 NEAR_SECONDS = 10
+# An MPEG-TS has one number for all layers of MPEG sound: which of them it is shows in the packets alone.
+_MPEG_SOUND = {"mp1": "mp3", "mp2": "mp3"}
 
 
 class SidePackets:
@@ -25,6 +29,7 @@ class SidePackets:
     picture     index of the picture's stream, whose packets tell whether the clock starts again, but are not given out
     wanted      indices of the streams beside it
     words       those of them that are subtitles: what begins before `begin` and is on then comes first
+    foreign     packets of sound that were left out, as they are of another codec than before, by the stream's index
     begin       file time in seconds before which nothing else is needed, None for everything
     """
 
@@ -44,6 +49,7 @@ class SidePackets:
         self._wanted = {*wanted, *([] if counts_time(container) else [picture])}
         self._followers = Followers(picture)
         self._last: Fraction | None = None
+        self.foreign = Counter[int]()
         self._steps = self._read() if wanted else iter(())
         self.ended = False
 
@@ -69,11 +75,32 @@ class SidePackets:
                 yield list(self._on_at_begin())
             with contextlib.suppress(av.FFmpegError):  # a file that cannot be searched is read from the start
                 self._container.seek(int((self._begin - NEAR_SECONDS) * av.time_base))
-        for packets in self._followers.steps(_packets(self._container, self._wanted)):
+        for packets in self._followers.steps(self._of_one_codec(_packets(self._container, self._wanted))):
             for packet in packets:
                 if packet.stream_index not in self._words:
                     self._last = _time(packet)
             yield [packet for packet in packets if not (searched and self._is_before(packet))]
+
+    def _of_one_codec(self, packets: Iterator[Packet]) -> Iterator[Packet]:
+        """Yield `packets` but for sound that is of another codec than it began with: no track can hold both."""
+        first = now = self._codecs()
+        last: dict[int, Fraction] = {}
+        for packet in packets:
+            index, time = packet.stream_index, _time(packet)
+            # To look costs more than to copy a packet: where another recording may begin.
+            is_start = packet.is_keyframe if index == self._picture else time < last.get(index, time)
+            last[index] = time
+            if is_start and may_be_joined(self._container):
+                now = self._codecs()
+            if now.get(index) == first.get(index):
+                yield packet
+            else:
+                self.foreign[index] += 1
+
+    def _codecs(self) -> dict[int, str]:
+        texts = tags.describe(self._container)
+        named = {s.index: tags.codec_in(texts.get(s.index, "")) for s in self._container.streams.audio}
+        return {index: _MPEG_SOUND.get(name, name) for index, name in named.items()}
 
     def _is_before(self, packet: Packet) -> bool:
         return packet.stream_index in self._words and _time(packet) < self._begin

@@ -164,6 +164,15 @@ def chroma_siting(description: str) -> ChromaSiting:
     return "left"
 
 
+def codec_in(description: str) -> str:
+    """Return the codec that a stream's description names, "" where it names none.
+
+    That of an MPEG-TS can change on the way, of which PyAV takes no notice.
+    """
+    found = re.match(r".*?: (?:Video|Audio): (\w+)", description)
+    return found.group(1) if found else ""
+
+
 def stated_rotation(description: str) -> int:
     """Return the degrees counter-clockwise that a stream's description says players turn the picture by."""
     found = re.search(r"(?i)display ?matrix: rotation of (-?[\d.]+) degrees", description)

@@ -209,3 +209,19 @@ def test_slides_in_another_order_than_they_are_shown_are_no_joint(tmp_path: Path
         found = [frame.pts * reader.spec.time_base for frame in reader]
         assert list(reader.warnings()) == []
     assert found == [5 * number for number in range(12)]
+
+
+def test_parts_of_other_codecs_are_decoded_and_their_sound_is_told(tmp_path: Path) -> None:
+    unit = Fraction(1, 90000)
+    first = make_clip(tmp_path / "first.ts", frames=25, sound=[Sound("ac3")], time_base=unit)
+    other = make_clip(tmp_path / "other.ts", frames=25, sound=[Sound("mp2")], codec="mpeg2video", bframes=0)
+    whole = join([first, other], tmp_path / "whole.ts")
+    with Reader(whole) as reader:
+        # FFmpeg lets go of what its parser holds where the codec changes.
+        assert sum(1 for _ in reader) >= 2 * 25 - 2
+        assert reader.corrupt_packets == 0
+        assert any("goes on in mpeg2video" in line for line in reader.warnings())
+    output = tmp_path / "out.mkv"
+    warnings = copy(whole, output)["warnings"]
+    assert any("audio stream 1: it changes its codec" in line for line in warnings)
+    assert {data for *_, data in sound_of(output)[0]} <= {data for *_, data in sound_of(first)[0]}

@@ -38,7 +38,13 @@ _EMPTY: Final = (
     "Error opening input files",
     "Error opening output file",
     "Conversion failed",
+    "Nothing was written into output file",
+    "Error sending frames to consumers",
+    "Task finished with error code",
+    "Terminating thread with return code",
 )
+# What it takes for the cause, whatever that is.
+_GUESSED: Final = "Could not write header (incorrect codec parameters ?): "
 
 
 @cache
@@ -152,7 +158,7 @@ class Child:
             return UNTRUSTED
         if self.lacks_picture:
             return TOO_FEW
-        return told[-1] if told else ""
+        return told[-1].removeprefix(_GUESSED) if told else ""
 
     def close_input(self) -> None:
         """Let it read its end: it then writes out what it has."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import chain
 from typing import Any, Final
 
 import av
@@ -19,6 +20,7 @@ from gtasr_video.media.holding import entry_of
 from gtasr_video.media.source import MAX_PIXELS, TO_THE_PIXEL, Packet, choose_video, packets_of
 from gtasr_video.media.streams.byteflow import FileFlow, Inflow
 from gtasr_video.media.streams.clock import StreamClock
+from gtasr_video.media.streams.repeats import Repeats
 from gtasr_video.media.streams.sound_queue import SoundPacket, SoundQueue
 
 # Formats that can be read from beginning to end, and that lead to nothing else.
@@ -40,6 +42,8 @@ class Connection:
     options   for that format
     seconds   how much may be read to find out what streams there are, before the first picture
     video_stream   index of the picture's stream; None takes the first that is no still
+    repeats   knows what has come in earlier connections, which is left out; None: nothing comes twice
+    way_out   what to say to someone whose format was not recognised, as the end of a sentence
 
     Raises InputError if it is no stream that can be read, or holds no picture, UsageError if it has no `video_stream`.
 
@@ -57,8 +61,11 @@ class Connection:
         seconds: float = 5,
         max_pixels: int = MAX_PIXELS,
         video_stream: int | None = None,
+        repeats: Repeats | None = None,
+        way_out: str = "",
     ) -> None:
         self.inflow, self.name = inflow, name
+        self._repeats, self._way_out = repeats, way_out
         self.corrupt = 0
         self.cut_off = ""
         self.closed = False
@@ -82,6 +89,7 @@ class Connection:
         self._usual = {s.index: _usual_ticks(s) for s in self.sounds}
         self._next: dict[int, int] = {}
         self._set_up(max_pixels)
+        self._arriving = self._packets()
 
     @staticmethod
     def _options(form: str | None, options: dict[str, str] | None, seconds: float, max_pixels: int) -> dict[str, str]:
@@ -108,8 +116,8 @@ class Connection:
             self.inflow.close()
             if self.inflow.total == 0:
                 raise InputError(f"{self.name}: nothing came") from error
-            wanted = f"as {form}" if form else "as a format that is known here; give --input-format"
-            raise InputError(f"{self.name} cannot be read {wanted} ({getattr(error, 'strerror', error)})") from error
+            wanted = f"as {form}" if form else f"as a format that is known here{self._way_out}"
+            raise InputError(f"{self.name}: cannot be read {wanted} ({getattr(error, 'strerror', error)})") from error
 
     def _set_up(self, max_pixels: int) -> None:
         kept = {self.video.index, *(s.index for s in self.sounds)}
@@ -132,7 +140,9 @@ class Connection:
         clock.wraps = self._form == "mpegts"
         waiting: int | None = 0
         end = 0
-        for packet in self._packets(wanted):
+        for packet in self._arriving:
+            if packet.stream_index != self.video.index and packet.stream_index not in tracks:
+                continue
             if packet.is_corrupt and self._form == "rawvideo":
                 break  # it has too few bytes: those that are left over
             end = (packet.pos or 0) + packet.size
@@ -149,10 +159,20 @@ class Connection:
         if self._form in _UNPACKED and self.inflow.total > end and self.inflow.ended != "stopped":
             self.cut_off = self._within_a_picture()
 
-    def _packets(self, sounds: tuple[AudioStream, ...]) -> Iterator[Packet]:
-        """Yield packets of the picture and of `sounds`; what breaks off has ended."""
+    def has_news(self) -> bool:
+        """Wait for the first packet that has not come before, and return whether one came."""
+        first = next(self._arriving, None)
+        if first is not None:
+            self._arriving = chain([first], self._arriving)
+        return first is not None
+
+    def _packets(self) -> Iterator[Packet]:
+        """Yield packets of picture and sound that have not come before; what breaks off has ended."""
         try:
-            yield from packets_of(self._container, [self.video, *sounds])
+            for packet in packets_of(self._container, [self.video, *self.sounds]):
+                is_key = packet.stream_index == self.video.index and packet.is_keyframe
+                if self._repeats is None or self._repeats.is_new(bytes(packet) if is_key else b"", key=is_key):
+                    yield packet
         except av.FFmpegError as error:
             if self.inflow.ended != "stopped":
                 self.cut_off = f"breaks off ({error.strerror}); what came before that is kept"

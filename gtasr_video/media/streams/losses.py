@@ -1,4 +1,4 @@
-"""Packets that the network lost: by the numbers that MPEG-TS packets carry, or as FFmpeg tells of RTP."""
+"""Packets that the network lost: by the numbers that MPEG-TS packets carry, or as FFmpeg tells of RTP and of lists."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ _SIZE: Final = 188
 _SYNC: Final = 0x47
 # Packets of this kind only fill up the bit rate; their numbers mean nothing.
 _EMPTY: Final = 0x1FFF
+_PASSED: Final = re.compile(r"skipping (\d+) segments ahead")
+_GIVEN_UP: Final = "failed too many times, skipping"
 _MISSED: Final = re.compile(r"RTP: missed (\d+) packets")
 
 Packets = NDArray[np.uint8]
@@ -91,3 +93,15 @@ class RtpLosses:
         """Look at a line that FFmpeg has said."""
         found = _MISSED.search(line)
         self.lost += int(found[1]) if found else 0
+
+
+class SegmentLosses:
+    """Counts the segments of a list that FFmpeg says it goes on without."""
+
+    def __init__(self) -> None:
+        self.lost = 0
+
+    def feed(self, line: str) -> None:
+        """Look at a line that FFmpeg has said."""
+        passed = _PASSED.search(line)
+        self.lost += int(passed[1]) if passed else _GIVEN_UP in line

@@ -18,8 +18,9 @@ from gtasr_video.media.streams.clock import StreamClock
 from gtasr_video.media.streams.config import StreamConfig
 from gtasr_video.media.streams.connection import Connection
 from gtasr_video.media.streams.film import Film
-from gtasr_video.media.streams.losses import RtpLosses, TsLosses
+from gtasr_video.media.streams.losses import RtpLosses, SegmentLosses, TsLosses
 from gtasr_video.media.streams.network_graphs import source_graph
+from gtasr_video.media.streams.repeats import Repeats
 from gtasr_video.media.streams.stopwatch import Stopwatch
 
 log = logging.getLogger("gtasr_video")
@@ -58,6 +59,7 @@ class NetworkSource:
     refused       publishers turned away for a wrong key, or for sending too much
     lost          packets that did not arrive: of MPEG-TS over UDP or SRT, of RTP over UDP
     away_s        seconds without a connection, after the first
+    lost_segments   segments of a list that could not be had
     ended         why there is no more: "end", "stopped", or "lost" if it could not be had again in time
 
     With ``on_end="stop"`` a stream has ended where it ends properly (one of HTTP without a length: with its last chunk,
@@ -65,7 +67,7 @@ class NetworkSource:
     connection may take to open; with "wait" it never has. A film behind http(s), whose server gives a length, is a
     file: it is gone on with from the byte reached where its server can do that, and else lost, and it ends once.
 
-    Raises UsageError if nobody can be waited for at such an address.
+    Raises UsageError if nobody can be waited for at such an address, or it leads to a DASH list.
     """
 
     def __init__(self, address: Address, config: StreamConfig) -> None:
@@ -73,6 +75,8 @@ class NetworkSource:
         self.listening = config.listen or address.listening
         if self.listening and not address.scheme.listens:
             raise UsageError(f"nobody can be waited for at {address.name}:// addresses; use rtmp://, srt:// or tcp://")
+        if address.is_web_file and address.path.lower().endswith(".mpd"):
+            raise UsageError(f"{address}: DASH is not read; give the HLS list (.m3u8) of the stream")
         self.name = str(address)
         self.clock = StreamClock(anew=True, ahead=_LEAP)
         self.waits = Stopwatch()
@@ -85,6 +89,8 @@ class NetworkSource:
         self._inflow: Inflow | None = None
         self._bytes = 0
         self._ts, self._rtp = TsLosses(), RtpLosses()
+        self._segments = SegmentLosses()
+        self._repeats = Repeats() if address.is_playlist else None
         self._film = Film()
 
     def open(self) -> Connection:
@@ -119,7 +125,7 @@ class NetworkSource:
             self.address,
             reads=False,
             ca_file=self._config.ca_file,
-            on_line=self._film.feed if web else self._rtp.feed,
+            on_line=self._film.feed if web else self._segments.feed if self.address.is_playlist else self._rtp.feed,
             # What a server says of its file is told at this level alone.
             level="trace" if web else "warning",
         )
@@ -151,7 +157,7 @@ class NetworkSource:
             self._ts.restart()
             return self._ts.feed
         # What the program says has to be taken in now and then, or there is no room for more.
-        talks = self.address.name.startswith("rtsp") or self.address.is_web_file
+        talks = self.address.is_remuxed or self.address.is_web_file
         return (lambda _: child.heard()) if talks else None
 
     @property
@@ -163,6 +169,11 @@ class NetworkSource:
     def lost(self) -> int:
         """Packets that did not arrive, so far."""
         return self._ts.lost + self._rtp.lost
+
+    @property
+    def lost_segments(self) -> int:
+        """Segments of a list that could not be had, so far."""
+        return self._segments.lost
 
     @property
     def can_wait(self) -> bool:
@@ -183,13 +194,21 @@ class NetworkSource:
         try:
             demuxer = "nut" if self.address.is_remuxed else self.address.scheme.demuxer
             pixels = self._config.max_pixels
-            return Connection(inflow, self.name, demuxer, seconds=_PROBE_S, max_pixels=pixels)
+            if self._repeats is not None:
+                self._repeats.restart()
+            connection = Connection(
+                inflow, self.name, demuxer, seconds=_PROBE_S, max_pixels=pixels, repeats=self._repeats
+            )
         except InputError as error:
             child.wait(1)
             self.refused += self.listening and (inflow.ended == "too fast" or "larger than allowed" in str(error))
             reason = child.reason() if inflow.total == 0 else str(error).removeprefix(f"{self.name}: ")
             there = not any(mark in reason for mark in _UNREACHED)
             raise _NothingCameError(reason or "nothing came", there=there, ends=not self.listening) from error
+        if self._repeats is not None and not connection.has_news():
+            connection.close()
+            raise _NothingCameError("its list names nothing new", there=True)
+        return connection
 
     def again(self) -> Connection | None:
         """Connect once more after the stream broke off; None if that was its end."""

@@ -31,7 +31,7 @@ class PipeSource:
     video_stream   index of the picture's stream; None takes the first that is no still
     """
 
-    reconnects = lost = 0
+    reconnects = lost = lost_segments = 0
     can_wait = True
 
     def __init__(self, config: StreamConfig, fd: int | None = None, *, video_stream: int | None = None) -> None:
@@ -50,7 +50,14 @@ class PipeSource:
 
     def open(self) -> Connection:
         """Open the stream; waits for it to begin. Raises InputError."""
-        return Connection(self._inflow, self.name, self._form, self._options, video_stream=self._video_stream)
+        return Connection(
+            self._inflow,
+            self.name,
+            self._form,
+            self._options,
+            video_stream=self._video_stream,
+            way_out="; give --input-format",
+        )
 
     def again(self) -> Connection | None:
         """Return None: what ends in a pipe has ended."""
@@ -74,7 +81,7 @@ class FileSource:
     video_stream   index of the picture's stream; None takes the first that is no still
     """
 
-    reconnects = lost = 0
+    reconnects = lost = lost_segments = 0
     can_wait = True
 
     def __init__(self, path: Path, *, video_stream: int | None = None) -> None:

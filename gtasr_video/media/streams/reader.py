@@ -39,6 +39,10 @@ class Source(Protocol):
         """Packets that the network lost on their way here, as far as can be told."""
 
     @property
+    def lost_segments(self) -> int:
+        """Segments of a list that could not be had, of a stream that comes by one."""
+
+    @property
     def can_wait(self) -> bool:
         """Whether it can be made to wait for us, and nothing is lost by it; known once it has been opened."""
 
@@ -252,6 +256,9 @@ class StreamReader(ReaderBlock):
             yield f"{name}: its clock jumped {self.source.clock.jumps} times; times were joined"
         if self.source.lost:
             yield f"{name}: {self.source.lost} packets were lost on the way here"
+        if self.source.lost_segments:
+            count = self.source.lost_segments
+            yield f"{name}: {count} segments of its list could not be had; what they held is missing"
         if self._homeless:
             tracks = len(self.sound.tracks)
             yield (

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import pytest
 
-from gtasr_video.media.streams.losses import RtpLosses, TsLosses
+from gtasr_video.media.streams.losses import RtpLosses, SegmentLosses, TsLosses
 from tests import clips
 
 SIZE = 188
@@ -79,3 +79,14 @@ def test_what_ffmpeg_says_of_rtp() -> None:
     for line in ("[rtsp @ 0x1] RTP: missed 3 packets", "[rtsp @ 0x1] max delay reached", "RTP: missed 1 packets"):
         losses.feed(line)
     assert losses.lost == 4
+
+
+def test_what_ffmpeg_says_of_lists() -> None:
+    losses = SegmentLosses()
+    for line in (
+        "[hls @ 0x1] [warning] Failed to open segment 3 of playlist 0",
+        "[hls @ 0x1] [warning] Segment 3 of playlist 0 failed too many times, skipping",
+        "[hls @ 0x1] [warning] skipping 2 segments ahead, expired from playlists",
+    ):
+        losses.feed(line)
+    assert losses.lost == 3

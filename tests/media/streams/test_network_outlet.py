@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import re
@@ -22,6 +23,7 @@ import gtasr_video
 from gtasr_video.errors import OutputError, UsageError
 from gtasr_video.media.encoding import Encoding
 from gtasr_video.media.streams import receivers, sender
+from gtasr_video.media.streams.address import Address
 from gtasr_video.media.streams.child import Child
 from gtasr_video.media.streams.config import StreamConfig
 from gtasr_video.media.streams.network_graphs import sink_graph
@@ -239,6 +241,17 @@ def test_nobody_there_fails_in_time_and_hides_the_key(clip: Path) -> None:
         receiver("http://127.0.0.1/x", segments=0, overwrite=False)
     with pytest.raises(UsageError, match="neither an address nor"):
         receiver("archive.mkv", segments=0, overwrite=False)
+
+
+def test_a_server_that_refuses_is_what_is_told(clip: Path) -> None:
+    address = Address(f"rtsp://127.0.0.1:{peers.free_port()}/live/secret")
+    child = Child(sink_graph(address.text, "rtsp", {}), address, reads=True)
+    words = ["-v", "error", "-nostdin", "-i", str(clip), "-c", "copy", "-f", "mpegts", "pipe:1"]
+    data = subprocess.run([peers.program(), *words], check=True, capture_output=True).stdout
+    with contextlib.suppress(BrokenPipeError), os.fdopen(os.dup(child.fd), "wb") as pipe:
+        pipe.write(data)
+    child.end(grace_s=20)
+    assert child.reason() == "Connection refused"
 
 
 def test_what_follows_a_hole_keeps_its_time(tmp_path: Path) -> None:

@@ -135,6 +135,50 @@ def test_hls_and_files_over_http(clip: Path, tmp_path: Path) -> None:
         assert Seen(f"{root}/{whole.name}").numbers == list(range(FRAMES))
 
 
+@pytest.fixture
+def segments(clip: Path, tmp_path: Path) -> list[str]:
+    """The lines of a list of five segments, of 12 frames each but the last."""
+    target = tmp_path / "whole.m3u8"
+    command = [peers.program(), "-v", "error", "-i", str(clip), "-c", "copy", "-f", "hls", "-hls_time", "0.4"]
+    subprocess.run([*command, "-hls_list_size", "0", str(target)], check=True)
+    return target.read_text().splitlines()
+
+
+def test_a_list_that_stands_still_repeats_nothing_and_goes_on(
+    segments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "live.m3u8"
+    third = segments.index("whole3.ts") - 1
+    target.write_text("\n".join(segments[:third]) + "\n")
+
+    def grow(self: NetworkSource, since: float) -> Any:
+        target.write_text("\n".join(segments[:-1]) + "\n")  # without its end
+        monkeypatch.undo()
+        return self._retry(since)
+
+    monkeypatch.setattr(NetworkSource, "_retry", grow)
+    with peers.web(tmp_path) as root:
+        seen = Seen(f"{root}/live.m3u8", open_timeout=2.0)
+    assert seen.numbers == sorted(set(seen.numbers))
+    # The last two of a connection that is given up may not come: the end of one in MPEG-TS is known by the next.
+    assert set(range(FRAMES)) - set(seen.numbers) <= {34, 35, FRAMES - 2, FRAMES - 1}
+    assert seen.facts["ended"] == "end"
+    assert seen.facts["reconnects"] == 1
+
+
+def test_segments_that_are_missing_are_told(segments: list[str], tmp_path: Path) -> None:
+    (tmp_path / "whole2.ts").unlink()
+    with peers.web(tmp_path) as root:
+        seen = Seen(f"{root}/whole.m3u8")
+    assert not set(range(26, 35)) & set(seen.numbers)
+    assert any("1 segments of its list could not be had" in line for line in seen.facts["warnings"])
+
+
+def test_dash_is_refused_with_the_way_out() -> None:
+    with pytest.raises(UsageError, match="DASH is not read; give the HLS list"):
+        NetworkSource(Address("https://h/live/list.mpd?token=secret"), StreamConfig())
+
+
 @pytest.fixture(scope="module")
 def film(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     path = tmp_path_factory.mktemp("served") / "film.ts"
