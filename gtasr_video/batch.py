@@ -14,8 +14,11 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from gtasr_video.api import UpscaleConfig, upscale
+from gtasr_video.api.arguments import SETTINGS, check_options, check_path, paths_of, settle
+from gtasr_video.api.times import window_of
 from gtasr_video.errors import InputError, UsageError, describe
 from gtasr_video.media.codecs import CONTAINERS
+from gtasr_video.media.encoding import check_encoding
 from gtasr_video.media.folders import below, is_folder, matching
 from gtasr_video.media.source import refuse_address, refuse_empty, same_file
 from gtasr_video.models import load_model
@@ -208,7 +211,7 @@ def upscale_folder(
     sources: Iterable[str | os.PathLike[str]] | str | os.PathLike[str],
     folder: str | os.PathLike[str],
     *,
-    config: UpscaleConfig | str | None = None,
+    config: UpscaleConfig | str | os.PathLike[str] | None = None,
     on_outcome: Callable[[Outcome], None] = lambda _: None,
     watch: bool = False,
     **options: Any,
@@ -234,7 +237,8 @@ def upscale_folder(
         >>> [(outcome.output.name, outcome.state) for outcome in outcomes]
         [('in.mp4', 'done')]
     """
-    wanted = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
+    wanted = paths_of("sources", sources)
+    check_path("folder", folder)
     for name in wanted:
         refuse_empty(name, "INPUT")
     refuse_empty(folder, "OUTPUT")
@@ -243,6 +247,7 @@ def upscale_folder(
         raise TypeError(f"upscale_folder() got an unexpected keyword argument '{unknown[0]}'")
     settings = _shared(config, options)
     items = find_items(wanted, folder)
+    check_encoding(settings.encoding, [item.output for item in items])
     if not watch and not items:
         raise InputError(f"there is no video in {', '.join(map(str, wanted))}")
     outcomes = []
@@ -254,15 +259,19 @@ def upscale_folder(
     return outcomes
 
 
-def _shared(config: UpscaleConfig | str | None, options: dict[str, Any]) -> UpscaleConfig:
-    """Return the settings, and put the network into `options`, so that it is loaded once; workers load theirs."""
-    settings = config if isinstance(config, UpscaleConfig) else UpscaleConfig.load(config)
-    model = options.get("model") or settings.model
-    if isinstance(model, str | os.PathLike):
-        scale, steps = options.get("scale") or settings.scale, options.get("steps") or settings.steps
-        network = load_model(model, scale=scale, steps=steps)
-        if options.get("workers", 1) == 1:
-            options["model"] = network
+def _shared(config: UpscaleConfig | str | os.PathLike[str] | None, options: dict[str, Any]) -> UpscaleConfig:
+    """Return the settings, and put the network into `options`, so that it is loaded once; workers load theirs.
+
+    Raises what concerns all files: each would fail by it.
+    """
+    check_options(options)
+    changes = {name: options.pop(name, None) for name in SETTINGS}
+    settings, network = settle(config, options.pop("model", None), changes)
+    window_of(*(options.get(name) for name in ("start", "duration", "frames")))
+    settings.choose_device()
+    loaded = network or load_model(settings.model, scale=settings.scale, steps=settings.steps)
+    if network is not None or options.get("workers", 1) == 1:
+        options["model"] = loaded
     return settings
 
 

@@ -23,6 +23,14 @@ from gtasr_video.errors import ConfigError
 T = TypeVar("T")
 
 
+class _UnknownKey(ConfigError):  # noqa: N818
+    """A table of settings has no such `key`; `near` names one that it has."""
+
+    def __init__(self, message: str, key: str, near: str) -> None:
+        super().__init__(f"{message}{near}")
+        self.message, self.key, self.near = message, key, near
+
+
 class BadValue(ValueError):  # noqa: N818
     """A value that the setting `key` cannot have, which must be `must`."""
 
@@ -124,9 +132,30 @@ def load_config(
         if not equals:
             raise ConfigError(f"--set {item}: expected KEY=VALUE")
         key = key.strip()
-        where[_numbered(key)] = f"--set {key}"
+        where[_numbered(key)] = where[_replaced(values, key)] = f"--set {key}"
         _merge(values, _nest(key, _parse_value(text.strip())), where)
-    return _build(cls, values, where, prefix="")
+    try:
+        return _build(cls, values, where, prefix="")
+    except _UnknownKey as error:
+        # Another table may have a key of just this name.
+        same = [name for name in _keys(cls) if name.rpartition(".")[2] == error.key]
+        near = f" (did you mean '{same[0]}'?)" if len(same) == 1 else error.near
+        raise ConfigError(f"{error.message}{near}") from error
+
+
+def _replaced(values: Mapping[str, Any], key: str) -> str:
+    """Return what of a dotted key is a plain value in `values`, which `key` makes a table of; else all of it."""
+    at: Any = values
+    parts = key.split(".")
+    for count, part in enumerate(parts, 1):
+        if isinstance(at, list):
+            at = {str(number): element for number, element in enumerate(at)}
+        at = at.get(part)
+        if not isinstance(at, Mapping | list | None):
+            return _numbered(".".join(parts[:count]))
+        if at is None:
+            break
+    return _numbered(key)
 
 
 def _read_file(path: Path, section: str, values: dict[str, Any], where: dict[str, str], seen: tuple[Path, ...]) -> None:
@@ -233,7 +262,7 @@ def _build(cls: type[T], values: Mapping[str, Any], where: Mapping[str, str], pr
     for key, value in values.items():
         full = f"{prefix}{key}"
         if key not in known:
-            raise ConfigError(f"{_given_at(full, where)}: unknown key '{full}'{_nearest_key(key, cls)}")
+            raise _UnknownKey(f"{_given_at(full, where)}: unknown key '{full}'", key, nearest(key, _keys(cls)))
         value = _with_elements(value, defaults[key], key, where, prefix)
         arguments[key] = _convert(value, hints[key], full, where)
     try:
@@ -243,12 +272,6 @@ def _build(cls: type[T], values: Mapping[str, Any], where: Mapping[str, str], pr
         raise ConfigError(f"{_given_at(full, where)}: '{full}' must be {error.must}, not {error.value}") from error
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{_place(values, where, prefix)}: {error}") from error
-
-
-def _nearest_key(key: str, cls: type) -> str:
-    """Return what may have been meant by `key`: one of a table within `cls` that has just this name, or the nearest."""
-    inner = [name for name in _keys(cls) if name.endswith(f".{key}")]
-    return f" (did you mean '{inner[0]}'?)" if len(inner) == 1 else nearest(key, _keys(cls))
 
 
 def _keys(cls: type, prefix: str = "") -> Iterator[str]:

@@ -309,3 +309,41 @@ def test_what_is_written_must_be_a_frame(small_clip: Path, tmp_path: Path) -> No
     ):
         writer.write(torch.zeros(3, 48, 64))  # type: ignore[arg-type]
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"source": None}, "source must be text or a path, not NoneType"),
+        ({"output": b"out.mp4"}, "output must be text or a path, not bytes"),
+        ({"model": 3}, "model must be a tier, a file of weights or a network, not int"),
+        ({"config": {"crf": 20}}, "config must be an UpscaleConfig, the name of one, or a .toml file, not dict"),
+        ({"progress": "bogus"}, "progress must be one of auto, rich, json, none, not 'bogus'"),
+        ({"overwrite": "no"}, "overwrite must be True or False, not 'no'"),
+    ],
+)
+def test_an_argument_of_a_wrong_type_is_said_in_one_line(
+    wrong: dict[str, Any], words: str, small_clip: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.mp4"
+    right: dict[str, Any] = {"source": small_clip, "output": out, "model": "bicubic"}
+    with pytest.raises(UsageError) as caught:
+        gtasr_video.upscale(**(right | wrong))
+    assert str(caught.value) == words
+    assert not out.exists()
+
+
+def test_what_is_no_file_and_no_network_is_said_in_one_line(small_clip: Path) -> None:
+    calls: list[Callable[[], object]] = [
+        lambda: gtasr_video.verify(small_clip, None),  # type: ignore[arg-type]
+        lambda: gtasr_video.upscale_folder(3, "out"),  # type: ignore[arg-type]
+        lambda: gtasr_video.upscale_folder([None], "out"),  # type: ignore[list-item]
+        lambda: gtasr_video.probe(None),  # type: ignore[arg-type]
+        lambda: load_model(3),  # type: ignore[arg-type]
+        lambda: Upscaler("s"),  # type: ignore[arg-type]
+        lambda: Encoding(crf="good"),  # type: ignore[arg-type]
+    ]
+    for call in calls:
+        with pytest.raises(gtasr_video.GTASRVideoError, match=r"not |must be") as caught:
+            call()
+        assert caught.value.exit_code == 2

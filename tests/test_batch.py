@@ -590,6 +590,36 @@ def test_an_option_that_there_is_not_fails_at_once(small_clip: Path, tmp_path: P
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        (("--codec", "h266"), "unknown codec 'h266'"),
+        (("--codec", "h264", "--crf", "77"), "crf 77 is outside 0 to 51 of h264"),
+        (("--crf", "77"), "crf 77 is outside 0 to 51 of h264"),
+        (("--preset", "medum"), "h264 has no preset 'medum'"),
+        (("--frames", "0"), "frames must be at least 1"),
+        (("--device", "gpu"), "no device named 'gpu'"),
+    ],
+)
+def test_what_would_fail_with_every_file_is_refused_at_once(
+    option: tuple[str, ...], words: str, videos: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    done = cli("upscale", videos, tmp_path / "out", "--model", "bicubic", *option)
+    assert done.code == 2, done.err
+    assert done.err.count("\n") == 1
+    assert words in done.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_one_of_the_files_can_be_encoded_with_is_not_refused(
+    videos: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    done = cli("upscale", videos, tmp_path / "out", "--model", "bicubic", "--scale", "2", "--codec", "ffv1")
+    assert done.code == 1
+    assert "mp4 cannot hold ffv1" in done.err
+    assert names(tmp_path / "out") == ["2024/march/two.mkv"]
+
+
 def test_odd_names_are_shown_in_one_line_and_reported_as_they_are(
     small_clip: Path, tmp_path: Path, cli: Callable[..., Any]
 ) -> None:

@@ -124,6 +124,14 @@ def test_an_unknown_key_in_a_table_or_an_element_is_found_too(tmp_path: Path) ->
     fails(f"{file}:5: unknown key 'phases[1].weights.edgy' (did you mean 'edge'?)", file)
 
 
+def test_a_table_in_place_of_a_value_is_said_where_it_was_given(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.toml", "size = 1\n[[phases]]\nclips = 1\n")
+    fails("--set size.x: 'size' must be a whole number, not {'x': 99}", file, ["size.x=99"])
+    fails(
+        "--set phases.0.clips.x: 'phases[0].clips' must be a whole number, not {'x': 99}", file, ["phases.0.clips.x=99"]
+    )
+
+
 def test_an_unknown_key_in_set() -> None:
     fails("--set sise: unknown key 'sise' (did you mean 'size'?)", None, ["sise=3"])
     fails("--set zzz: unknown key 'zzz'", None, ["zzz=3"])

@@ -100,6 +100,14 @@ def test_its_links_lead_somewhere() -> None:
     assert [link for link in local if not (ROOT / link).exists()] == []
 
 
+def test_its_figures_of_what_is_kept_are_those_of_the_table() -> None:
+    table = (ROOT / "docs" / "fidelity.md").read_text(encoding="utf-8")
+    cells = [cell.strip() for line in table.splitlines() if line.startswith("| ") for cell in line.split("|")[2:-1]]
+    counts = [f"{cells.count(what)} {what}" for what in ("kept", "converted", "refused", "told")]
+    assert f"{sum(int(count.split()[0]) for count in counts)} combinations" in README
+    assert ", ".join(counts) in README
+
+
 def test_its_tree_names_what_is_there() -> None:
     """Every folder and file named in the tree exists, and every part of the package is in it."""
     (tree,) = [block for block in blocks("text") if "gtasr_video/" in block]

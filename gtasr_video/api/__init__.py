@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
+from gtasr_video.api.arguments import SETTINGS, check_options, check_path, settle
 from gtasr_video.api.config import UpscaleConfig
 from gtasr_video.api.request import Request, upscale_file
 from gtasr_video.api.times import Seconds, parse_seconds, window_of
@@ -82,13 +83,9 @@ def upscale(
         >>> report.frames_out, report.output["width"]
         (10, 128)
     """
-    changes = {"scale": scale, "steps": steps, "device": device, "seed": seed}
-    changes |= {"codec": codec, "crf": crf, "preset": preset, "pix_fmt": pix_fmt}
-    changes |= {"deinterlace": deinterlace, "bake_rotation": bake_rotation}
-    settings = config if isinstance(config, UpscaleConfig) else UpscaleConfig.load(config)
-    settings = replace(settings, **{key: value for key, value in changes.items() if value is not None})  # type: ignore[arg-type]
-    if isinstance(model, str | os.PathLike):
-        settings, model = replace(settings, model=os.fspath(model)), None
+    given = locals()
+    check_options(given)
+    settings, model = settle(config, model, {name: given[name] for name in SETTINGS})
     window = window_of(start, duration, frames)
     _check_paths(source, output, settings.stream.also)
     output = _behind_link(output)
@@ -104,7 +101,7 @@ def upscale(
             settings.live,
             video_stream=video_stream,
             deinterlace=settings.deinterlace,
-            asked=[name for name in ("crf", "preset") if changes[name] is not None],
+            asked=[name for name in ("crf", "preset") if given[name] is not None],
             drop_unsupported=drop_unsupported,
             overwrite=overwrite,
             progress=progress,
@@ -156,6 +153,8 @@ def verify(
         >>> gtasr_video.verify("in.mp4", "out.mp4").passed
         True
     """
+    check_path("source", source)
+    check_path("output", output)
     return compare_files(source, output, window_of(start, duration, frames))
 
 
@@ -170,6 +169,8 @@ def _behind_link(output: str | os.PathLike[str]) -> str | os.PathLike[str]:
 
 def _check_paths(source: str | os.PathLike[str], output: str | os.PathLike[str], also: tuple[str, ...]) -> None:
     """Refuse, before anything is opened, what can be told from the names alone."""
+    check_path("source", source)
+    check_path("output", output)
     refuse_empty(source, "INPUT")
     refuse_empty(output, "OUTPUT")
     check_streams(os.fspath(source), os.fspath(output), also)

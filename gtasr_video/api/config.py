@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -66,12 +67,13 @@ class UpscaleConfig:
         check_types(self)
 
     @staticmethod
-    def load(name: str | None = None, overrides: Iterable[str] = ()) -> UpscaleConfig:
+    def load(name: str | os.PathLike[str] | None = None, overrides: Iterable[str] = ()) -> UpscaleConfig:
         """Return the defaults, changed by the configuration `name` (shipped, or a .toml file) and ``KEY=VALUE`` texts.
 
         Raises ConfigError for what it does not know, naming the nearest.
         """
-        return load_config(UpscaleConfig, name, overrides, section="upscale")
+        named = None if name is None else os.fspath(name)
+        return load_config(UpscaleConfig, named, overrides, section="upscale")
 
     @property
     def encoding(self) -> Encoding:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from av.codec.codec import find_best_pix_fmt_of_list
 
-from gtasr_video.config import nearest
+from gtasr_video.config import check_types, nearest
 from gtasr_video.errors import UsageError
 from gtasr_video.frames import ColorSpec, PixelLayout, VideoSpec
 from gtasr_video.media.codecs import (
     ALIASES,
     CODECS,
     CONTAINERS,
-    GOALS,
     PACKED,
     Codec,
     Container,
@@ -44,6 +44,8 @@ class Encoding:
     goal      what crf and preset are to be good for where they are None, in each codec's own numbers: quality, speed,
               live, or balanced between them
 
+    Raises ConfigError for a value of another type.
+
     Example::
 
         >>> with Reader("in.mp4") as reader:
@@ -59,6 +61,9 @@ class Encoding:
     preset: str | None = None
     pix_fmt: str | None = None
     goal: Goal = "balanced"
+
+    def __post_init__(self) -> None:
+        check_types(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +131,8 @@ def plan(path: Path, encoding: Encoding, spec: VideoSpec, *, drop_alpha: bool = 
 
 def plan_in(container: Container, encoding: Encoding, spec: VideoSpec, *, drop_alpha: bool = False) -> Plan:
     """Check `encoding` for the format `container` and frames like `spec`, as `plan` does."""
-    if encoding.goal not in GOALS:
-        raise UsageError(
-            f"unknown goal '{encoding.goal}'{nearest(encoding.goal, GOALS)}; use one of {', '.join(GOALS)}"
-        )
     encoding, hardware = _hardware_for(encoding, spec)
-    codec = _codec_for(encoding, container, spec)
+    codec = _codec_for(encoding, container, hdr=is_hdr(spec))
     codec = hardware or codec
     source = spec.layout
     if source.alpha and container.muxer not in codec.alpha_in:
@@ -152,8 +153,36 @@ def plan_in(container: Container, encoding: Encoding, spec: VideoSpec, *, drop_a
         -(-spec.height // down) * down,
         pix_fmt,
         _crf_for(encoding, codec),
-        _preset_for(encoding, codec, layout),
+        _preset_for(encoding, codec) or _usual_preset(encoding, codec, layout),
     )
+
+
+def check_encoding(encoding: Encoding, paths: Sequence[Path]) -> None:
+    """Raise UsageError for what no file of `paths` (any file, if there are none) can be encoded with.
+
+    What depends on the pictures, and what other files of `paths` can be encoded with, is left to `plan`.
+    """
+    suffixes = {path.suffix.lower() for path in paths} or set(CONTAINERS)
+    faults = []
+    for suffix in sorted(suffixes):
+        if suffix not in CONTAINERS:  # numbered pictures and stills
+            return
+        try:
+            _check_in(CONTAINERS[suffix], encoding)
+        except UsageError as error:
+            faults.append(error)
+        else:
+            return
+    raise faults[0]
+
+
+def _check_in(container: Container, encoding: Encoding) -> None:
+    hardware = HARDWARE.get((encoding.codec or "").lower())
+    named = replace(encoding, codec=hardware.name) if hardware else encoding
+    codec = _codec_for(named, container)
+    if not (hardware and encoding.preset in hardware.presets):
+        _preset_for(encoding, codec)
+    _crf_for(encoding, hardware or codec)
 
 
 def container_for(path: Path) -> Container:
@@ -187,10 +216,10 @@ def _hardware_for(encoding: Encoding, spec: VideoSpec) -> tuple[Encoding, Codec 
     return replace(encoding, codec=asked.name, preset=preset), found
 
 
-def _codec_for(encoding: Encoding, container: Container, spec: VideoSpec) -> Codec:
+def _codec_for(encoding: Encoding, container: Container, *, hdr: bool = False) -> Codec:
     if encoding.codec is None:
         # Few players show PQ and HLG in H.264.
-        usual = next((c for c in ("h265", "av1") if c in container.codecs), None) if is_hdr(spec) else None
+        usual = next((c for c in ("h265", "av1") if c in container.codecs), None) if hdr else None
         return CODECS[usual or container.codecs[0]]
     name = ALIASES.get(encoding.codec.lower(), encoding.codec.lower())
     if name not in CODECS:
@@ -216,13 +245,16 @@ def _crf_for(encoding: Encoding, codec: Codec) -> int | None:
     return encoding.crf
 
 
-def _preset_for(encoding: Encoding, codec: Codec, layout: PixelLayout) -> str | None:
+def _usual_preset(encoding: Encoding, codec: Codec, layout: PixelLayout) -> str | None:
     if codec.name == "prores":
-        default: str | None = "hq" if layout.log2_chroma_w else "4444"
-    else:
-        default = codec.usual(encoding.goal)[1]
+        return "hq" if layout.log2_chroma_w else "4444"
+    return codec.usual(encoding.goal)[1]
+
+
+def _preset_for(encoding: Encoding, codec: Codec) -> str | None:
+    """Return the preset that was asked for, None if none was."""
     if encoding.preset is None:
-        return default
+        return None
     if not codec.presets:
         raise UsageError(f"{codec.name} has no presets; leave --preset out")
     if encoding.preset not in codec.presets:

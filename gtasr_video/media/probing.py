@@ -12,6 +12,7 @@ from typing import Any, Final
 import av
 from av.stream import Disposition, Stream
 
+from gtasr_video.errors import UsageError
 from gtasr_video.media import tags
 from gtasr_video.media.codecs import CODECS, hush
 from gtasr_video.media.geometry import stated_crop
@@ -37,6 +38,8 @@ def probe(path: str | os.PathLike[str]) -> dict[str, Any]:
         >>> [stream["codec"] for stream in probe("in.mp4")["streams"]]
         ['h264']
     """
+    if not isinstance(path, str | os.PathLike):
+        raise UsageError(f"a file is named by text or a path, not by {type(path).__name__}")
     file = Path(path)
     with open_input(file) as container:
         described = tags.describe(container)

@@ -246,6 +246,8 @@ def load_model(name: str | os.PathLike[str] = "s", *, scale: int = 4, steps: int
         if steps != 1:
             raise ModelChoiceError(f"bicubic has no path to take {steps} steps on; leave out --steps")
         return Bicubic(scale)
+    if not isinstance(name, str | os.PathLike):
+        raise ModelChoiceError(f"a network is named by its tier or its file, not by {type(name).__name__}")
     path = weights_path(os.fspath(name))
     if scale == 8 and 8 not in read_card(path).scales:
         from gtasr_video.models.cascade import Cascade

@@ -24,7 +24,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from gtasr_video.errors import ModelError, OutputError, UsageError
+from gtasr_video.errors import ModelChoiceError, ModelError, OutputError, UsageError
 from gtasr_video.models.facts import State, VideoModel
 from gtasr_video.models.flow import ALIGN
 from gtasr_video.models.gtasr import GTASRVideo
@@ -65,16 +65,22 @@ def export(model: VideoModel, target: Path, kind: Format, *, int8: bool = False)
     """Write `model` to `target` in the format `kind`; returns the files made, none of which is ever half written.
 
     int8  convolutions in 8 bits; only in the format ``openvino``
-    Raises UsageError for what does not go together, ModelError for networks that are made of several or cannot be
-    exported, OutputError where the file cannot be written.
+    Raises UsageError for what does not go together, ModelChoiceError for networks that are made of several, ModelError
+    for those that cannot be exported, OutputError where the file cannot be written (before any work, if it is known).
     """
     if target.suffix != SUFFIXES[kind]:
         raise UsageError(f"{target}: a file of format {kind} ends in {SUFFIXES[kind]}")
     if int8 and kind != "openvino":
         raise UsageError(f"8-bit convolutions are for the format openvino, not {kind}; leave out --int8")
     if not isinstance(model, GTASRVideo):
-        raise ModelError(f"{model.facts.name} cannot be exported; a single network such as s can, at scales 1 to 4")
+        raise ModelChoiceError(
+            f"{model.facts.name} cannot be exported; a single network such as s can, at scales 1 to 4"
+        )
     _need(kind)
+    for file in (target, *beside(target, kind)):
+        with _writing(file) as part:  # learned now, not after the minutes that tracing takes
+            part.touch()
+            part.unlink()
     model = model.float().cpu()
     limits = measure_limits(model, shots()) if int8 else {}
     with tempfile.TemporaryDirectory(prefix="gtasr-video-export-") as name:
@@ -184,12 +190,20 @@ def _moved(files: list[Path], folder: Path) -> list[Path]:
     made = []
     for file in files:
         target = folder / file.name
-        part = target.with_name(f"{target.name}.part")
-        try:
+        with _writing(target) as part:
             part.write_bytes(file.read_bytes())
             part.replace(target)
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            raise OutputError(f"{target}: cannot be written ({error.strerror or error})") from error
         made.append(target)
     return made
+
+
+@contextlib.contextmanager
+def _writing(target: Path) -> Iterator[Path]:
+    """Give the name that `target` is written under until it is whole. Raises OutputError where it cannot be."""
+    part = target.with_name(f"{target.name}.part")
+    try:
+        yield part
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise OutputError(f"{target}: cannot be written ({error.strerror or error})") from error

@@ -145,10 +145,10 @@ class Report:
         if self.frames_resumed:
             frames += f" ({self.frames_resumed} made before)"
         size = f"{self.output.get('width')}x{self.output.get('height')}"
-        return one_line(
-            f"{self.output.get('path')}: {frames} of {size} in "
-            f"{self.seconds:.1f} s, {self.fps:.1f} fps ({self.ratio:.2f}x real time{limit}){self._missed()}"
-        )
+        speed = f" in {self.seconds:.1f} s, {self.fps:.1f} fps ({self.ratio:.2f}x real time{limit}){self._missed()}"
+        if 0 < self.frames_out == self.frames_resumed:
+            speed = ", joined"  # an earlier run has made them all
+        return one_line(f"{self.output.get('path')}: {frames} of {size}{speed}")
 
     def _missed(self) -> str:
         """Return what a live run had no time for, as the end of a line; nothing if it had time for all."""

@@ -101,7 +101,6 @@ def upscale_stream(
     """
     if window.start is not None:
         raise UsageError("a stream is read from where it is; leave --start out, or give a file")
-    live.budget_s(waits=False)  # refuses what is none, before anything is opened
     receivers = open_receivers((output, *config.also), config, source, overwrite) if is_sent(output) else []
     monitor = LiveMonitor(window.frames, window.duration)
     with (

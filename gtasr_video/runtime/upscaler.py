@@ -68,6 +68,8 @@ class Upscaler:
     def __init__(
         self, model: VideoModel, *, device: Device | str | None = None, seed: int = 0, backend: Name = "auto"
     ) -> None:
+        if not hasattr(model, "facts"):
+            raise UsageError(f"an Upscaler takes a network, such as load_model('s'), not {type(model).__name__}")
         chosen = device if isinstance(device, Device) else choose(device or "auto")
         supported = _supported(chosen, model)
         self._backend_name, self.device = backend_for(backend, model, supported)

@@ -72,7 +72,10 @@ class Run:
         """Return the last checkpoint that can be read; a damaged file makes way for the one before it."""
         for path in self._newest_first():
             with contextlib.suppress(ModelError):
-                return path, *read_tensors(path)
+                tensors, metadata = read_tensors(path)
+                if "step" not in metadata:
+                    raise TrainingError(f"{path}: no checkpoint, but a file of weights or the like; move it elsewhere")
+                return path, tensors, metadata
         raise TrainingError(f"{self.checkpoints}: no checkpoint can be read")
 
     def last_kind(self) -> tuple[Path, dict[str, str]]:

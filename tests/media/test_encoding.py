@@ -52,7 +52,7 @@ def test_a_goal_is_each_codecs_own_crf_and_preset(codec: str) -> None:
 def test_what_is_given_goes_before_the_goal() -> None:
     plan = chosen("a.mkv", goal="quality", crf=30)
     assert (plan.crf, plan.preset) == (30, "slow")
-    with pytest.raises(UsageError, match=r"unknown goal 'qualty' \(did you mean 'quality'\?\)"):
+    with pytest.raises(UsageError, match=r"not 'qualty' \(did you mean 'quality'\?\)"):
         chosen("a.mkv", goal="qualty")
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gtasr_video.errors import ModelError, UsageError
+from gtasr_video.errors import ModelChoiceError, OutputError, UsageError
 from gtasr_video.models import camera, flow
 from gtasr_video.models.bicubic import Bicubic
 from gtasr_video.models.facts import State
@@ -130,8 +130,17 @@ def test_the_example_in_the_docs_runs(
         assert np.abs(ours - ((y[0].transpose(1, 2, 0) + 1) * 127.5).clip(0, 255)).max() <= 0.51
 
 
+def test_a_target_that_cannot_be_written_is_refused_before_the_work(
+    tmp_path: Path, network: GTASRVideo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "exported", lambda model: pytest.fail("the work has begun"))
+    target = tmp_path / f"{'n' * 248}.pt2"  # it has a name, but its .part would not
+    with pytest.raises(OutputError, match=r"cannot be written \(File name too long\)"):
+        export(network, target, "pt2")
+
+
 def test_what_cannot_be_exported_is_refused(tmp_path: Path, network: GTASRVideo) -> None:
-    with pytest.raises(ModelError, match="bicubic cannot be exported"):
+    with pytest.raises(ModelChoiceError, match="bicubic cannot be exported"):
         export(Bicubic(2), tmp_path / "b.onnx", "onnx")
     with pytest.raises(UsageError, match=r"ends in \.pt2"):
         export(network, tmp_path / "b.onnx", "pt2")

@@ -89,6 +89,8 @@ def test_one_line_for_people() -> None:
     line = "out.mp4: 3 frames of 64x48 in 0.5 s, 6.0 fps (0.24x real time, limited by compute)"
     assert REPORT.summary() == line
     assert "1 frame of" in replace(REPORT, frames_out=1).summary()
+    joined = replace(REPORT, seconds=0.0, fps=0.0, frames_resumed=3)
+    assert joined.summary() == "out.mp4: 3 frames (3 made before) of 64x48, joined"
     missed = replace(REPORT, frames_dropped=2, live={"stopgaps": 5})
     assert missed.summary() == f"{line}, 5 by bicubic for want of time, 2 dropped"
 

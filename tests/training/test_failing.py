@@ -20,11 +20,13 @@ import torch
 from torch import Tensor
 
 from gtasr_video.errors import TrainingError
-from gtasr_video.models.checkpoint import read_tensors
+from gtasr_video.models.checkpoint import read_tensors, save_model
 from gtasr_video.training import losses as equations
 from gtasr_video.training.loop import train
 from gtasr_video.training.objective import Objective, Pictures
+from gtasr_video.training.run import Run
 from gtasr_video.training.settings import Weights
+from tests.models.networks import tiny
 from tests.runtime.limited import ENVIRONMENT
 from tests.training.test_loop import CPU, STAGE_ONE, losses, settings
 
@@ -287,6 +289,14 @@ def test_a_signal_to_the_whole_group_does_not_end_the_step_either(material: Path
     assert process.returncode == 130, err
     assert f"train --resume --out {out} goes on" in err
     assert len(checkpoints(out)) == 1
+
+
+def test_weights_among_checkpoints_are_named_as_such(tmp_path: Path) -> None:
+    file = tmp_path / "run" / "checkpoints" / "step-00000001.safetensors"
+    file.parent.mkdir(parents=True)
+    save_model(file, tiny())
+    said = failure(lambda: Run(tmp_path / "run", resume=True).last_kind())
+    assert said == f"{file}: no checkpoint, but a file of weights or the like; move it elsewhere"
 
 
 def test_a_run_killed_before_its_first_checkpoint_can_be_begun_anew(material: Path, tmp_path: Path) -> None:

@@ -37,6 +37,8 @@ class StreamConfig:
     also            further outputs of the same pictures: addresses, and HLS or DASH lists
     segments        how many pieces of about two seconds an HLS or DASH list holds, older ones being deleted; 0: all
 
+    Raises UsageError for a value that none of them can have.
+
     Example::
 
         >>> StreamConfig(size="320x180").picture_size
@@ -67,6 +69,13 @@ class StreamConfig:
         for name in ("open_timeout", "read_timeout", "give_up", "max_bitrate", "max_pixels"):
             if not getattr(self, name) > 0:
                 raise UsageError(f"stream.{name} must be more than 0, not {getattr(self, name)}")
+        if self.segments < 0:
+            raise UsageError(f"stream.segments must be 0 (all of them) or more, not {self.segments}")
+        if self.size is not None:
+            _ = self.picture_size
+        if self.rate is not None:
+            check_rate(self.rate)
+        _ = self.pixel_format
         if self.ca_file is not None:
             _check_certificates(self.ca_file)
         if self.loudness is not None and not -70 <= self.loudness <= -5:
@@ -77,16 +86,16 @@ class StreamConfig:
         """`size` as (width, height). Raises UsageError."""
         found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", self.size or "")
         if found is None or not all(int(side) for side in found.groups()):
-            raise UsageError(f"rawvideo needs --size WIDTHxHEIGHT such as 1280x720{_instead(self.size)}")
+            given = "and none was given" if self.size is None else f"not '{self.size}'"
+            raise UsageError(f"rawvideo needs --size WIDTHxHEIGHT such as 1280x720, {given}")
         return int(found[1]), int(found[2])
 
     @property
     def frame_rate(self) -> Fraction:
         """`rate` as an exact number. Raises UsageError."""
-        try:
-            return check_rate(self.rate or "")
-        except UsageError as error:
-            raise UsageError(f"rawvideo needs --rate FPS such as 25 or 30000/1001{_instead(self.rate)}") from error
+        if self.rate is None:
+            raise UsageError("rawvideo needs --rate FPS such as 25 or 30000/1001, and none was given")
+        return check_rate(self.rate)
 
     @property
     def pixel_format(self) -> str:
@@ -94,10 +103,6 @@ class StreamConfig:
         if self.input_pix_fmt not in LAYOUTS and self.input_pix_fmt not in ("nv12", "rgb24", "bgr24", "rgba", "bgra"):
             raise UsageError(f"unknown --input-pix-fmt '{self.input_pix_fmt}'; use yuv420p, nv12, rgb24 or the like")
         return self.input_pix_fmt
-
-
-def _instead(given: str | None) -> str:
-    return ", and none was given" if given is None else f", not '{given}'"
 
 
 def _check_certificates(path: str) -> None:

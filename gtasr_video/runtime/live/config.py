@@ -23,6 +23,8 @@ class LiveConfig:
     late     what becomes of a frame that cannot be enhanced in time: shown enlarged by ``bicubic``, or ``drop``
     metrics  where figures are served for Prometheus: ``:9100`` on this machine alone, ``0.0.0.0:9100`` for others too
 
+    Raises UsageError for a latency that is no time, and for metrics that are no address.
+
     Example::
 
         >>> LiveConfig(latency="500ms").budget_s(waits=True)
@@ -35,8 +37,13 @@ class LiveConfig:
     late: Late = "bicubic"
     metrics: str | None = None
 
+    def __post_init__(self) -> None:
+        self.budget_s(waits=False)
+        if self.metrics is not None:
+            address_of(self.metrics)
+
     def budget_s(self, *, waits: bool) -> float | None:
-        """Return the budget in seconds for a source that `waits` for us or does not; None: none. Raises UsageError."""
+        """Return the budget in seconds for a source that `waits` for us or does not; None: none."""
         if self.latency == "none" or (self.latency == "auto" and waits):
             return None
         return USUAL_S if self.latency == "auto" else _seconds(self.latency)

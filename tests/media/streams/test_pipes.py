@@ -175,13 +175,9 @@ def test_rawvideo_needs_to_be_told_what_it_is() -> None:
     out, report = through(data, RAW)
     assert out == b"".join(bytes([16 + number]) * (4 * FRAME) for number in range(5))
     assert report.output["duration_s"] == pytest.approx(0.2)
-    for wrong in (
-        StreamConfig("rawvideo"),
-        StreamConfig("rawvideo", "64x0", "25"),
-        StreamConfig("rawvideo", "64x48", "0"),
-    ):
-        with pytest.raises(UsageError, match="rawvideo needs --"):
-            through(data, wrong)
+    for lacking in (StreamConfig("rawvideo"), StreamConfig("rawvideo", "64x48")):
+        with pytest.raises(UsageError, match=r"rawvideo needs --.*none was given"):
+            through(data, lacking)
 
 
 @pytest.mark.parametrize("form", ["y4m", "rawvideo", "rawvideo of another size"])
