@@ -30,8 +30,8 @@ def test_rates(text: str, rate: Fraction) -> None:
 def test_what_is_no_rate(text: str) -> None:
     with pytest.raises(UsageError, match=r"frames a second"):
         check_rate(text)
-    with pytest.raises(UsageError, match="rawvideo needs --rate FPS such as 25 or 30000/1001, not"):
-        _ = StreamConfig(rate=text).frame_rate
+    with pytest.raises(UsageError, match=r"frames a second"):
+        StreamConfig(rate=text)
 
 
 @pytest.mark.parametrize("text", ["1e999999999", "1E-999999999", "1e9_99_99", "1/0", "nan", "x"])

@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -97,6 +98,17 @@ def is_listening(port: int) -> bool:
     except ConnectionRefusedError:
         return False
     return True
+
+
+def wait_for_listener(port: int, seconds: float = 20) -> None:
+    """Return when someone listens at the TCP port `port`; it is not asked, as some listen for one connection alone."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        sockets = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        if any(local.endswith(f":{port:04X}") and state == "0A" for _, local, _, state, *_ in sockets):
+            return
+        time.sleep(0.02)
+    raise TimeoutError(f"nobody listens at port {port}")
 
 
 @contextmanager

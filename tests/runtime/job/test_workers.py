@@ -24,6 +24,7 @@ from gtasr_video.media import Reader
 from gtasr_video.runtime.job import workers
 from gtasr_video.runtime.job.source import Cutting, Part, PartReader
 from gtasr_video.runtime.job.workers import WARM_UP, split
+from tests import fakes
 from tests.clips import Sound, frame_number, join, make_clip, sound_of
 from tests.runtime.job.jobs import film, folder_of, pictures
 
@@ -199,7 +200,7 @@ def test_what_goes_wrong_in_a_worker_is_said_as_if_it_were_here(
         gtasr_video.upscale(source, tmp_path / "out.mp4", model="bicubic", workers=2, **{**OPTIONS, "codec": "h264"})
     assert "goes on" not in describe(caught.value), "which the same command does not"
     with pytest.raises(UsageError, match="by its name or file"):
-        gtasr_video.upscale(source, tmp_path / "out.mp4", model=torch.nn.Identity(), workers=2)  # type: ignore[arg-type]
+        gtasr_video.upscale(source, tmp_path / "out.mp4", model=fakes.Nearest(2), workers=2)
 
 
 def test_a_worker_whose_leader_is_gone_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
