@@ -96,10 +96,14 @@ class Objective:
         ranks: Ranks = ALONE,
     ) -> None:
         self.model, self.phase, self.perceptual, self.frozen = model, phase, perceptual, frozen
-        self.teacher, self.discriminator = teacher, discriminator
+        self.teacher, self.discriminator, self.ranks = teacher, discriminator, ranks
         self.windows = max(1, phase.perceptual_crops // ranks.count)
         # The weights' card will say on which points of a path they were trained last.
         self.path = model.path = phase.path(model.noise_scale)
+
+    def at(self, phase: Phase) -> Objective:
+        """Return the loss of another phase, of the same network and with the same beside it."""
+        return Objective(self.model, phase, self.perceptual, self.frozen, self.teacher, self.discriminator, self.ranks)
 
     def total(self, terms: Terms) -> Tensor:
         """Return the weighted sum of the terms."""

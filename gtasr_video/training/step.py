@@ -109,10 +109,7 @@ class Stepper:
 
     def _fits(self, phase: Phase, pictures: Pictures) -> bool:
         """Return whether loss and gradient of a smaller step fit into memory."""
-        whole = self.objective
-        smaller = Objective(
-            self.state.model, phase, whole.perceptual, whole.frozen, whole.teacher, whole.discriminator, self.ranks
-        )
+        smaller = self.objective.at(phase)
         self.state.optimizer.zero_grad(set_to_none=True)
         try:
             _, loss = self._loss(smaller, pictures)
