@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gtasr_video.media.codecs import hush
+
 _GRID = 4  # 4 x 4 cells in the upper left quarter hold 16 bits, most significant first
 
 
@@ -186,6 +188,7 @@ def _add_picture(
     chosen = {**options.get(codec, {}), **picture.options}
     if picture.siting is not None:
         chosen["chroma_sample_location"] = picture.siting
+    hush(codec)  # SVT-AV1 settles how much it says at its first opening in a process, for the tests after it too
     stream = output.add_stream(codec, rate=Fraction(fps), options=chosen)
     stream.time_base = time_base
     context = stream.codec_context
