@@ -99,14 +99,15 @@ def move_features(features: Tensor, motion: Motion, cell: int) -> Tensor:
 
 
 def move_picture(cells: Tensor, motion: Motion, cell: int, scale: int) -> Tensor:
-    """Move an HR picture given as cells, (B, 3 (c s)^2, h, w), bilinearly by the motion with its fractions.
+    """Move an HR picture given as cells, (B, 3 (c s)^2, h, w), by the motion with its fractions.
 
     It holds the detail that the LR picture lacks, whose waves are shorter than an LR pixel: moved by whole LR pixels
-    it arrives out of phase and foretells the next frame no better than a picture that was not moved at all.
+    it arrives out of phase and foretells the next frame no better than a picture that was not moved at all. Moved
+    sharply, as it is moved again in every frame: with bilinear means what is held gets softer each time.
     """
     size = cell * scale
     flow = enlarge_bilinear(scale * motion.flow, size)
-    return F.pixel_unshuffle(warp(F.pixel_shuffle(cells, size), flow), size)
+    return F.pixel_unshuffle(warp(F.pixel_shuffle(cells, size), flow, sharp=True), size)
 
 
 def fresh_noise(seed: int, age: Tensor, channels: int, height: int, width: int) -> Tensor:
