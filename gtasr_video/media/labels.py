@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Any, Final
 
 import av
-from av.stream import Stream
+from av.stream import Disposition, Stream
 
 from gtasr_video.media.codecs import ANIMATIONS
 
@@ -26,6 +26,25 @@ _CLASSIC_MP4: Final = _CLASSIC_MOV - {"make", "model"} | {
     *("track", "disc"),
 }
 _CLASSIC: Final = {"mp4": _CLASSIC_MP4, "mov": _CLASSIC_MOV}
+# Flags that say what a track is for, and which of them each muxer writes (tried with each, and read again).
+_TELLING: Final = frozenset(
+    {
+        *("dub", "original", "comment", "lyrics", "karaoke", "forced", "hearing_impaired", "visual_impaired"),
+        *("clean_effects", "captions", "descriptions"),
+    }
+)
+_HELD: Final = {
+    "mp4": _TELLING - {"original", "lyrics", "karaoke", "clean_effects"},
+    "mov": frozenset[str](),
+    "matroska": _TELLING - {"lyrics", "karaoke", "clean_effects", "captions", "descriptions"},
+    "webm": frozenset({"forced"}),
+    "mpegts": frozenset({"hearing_impaired", "visual_impaired", "clean_effects"}),
+}
+_HELD_OF_TEXTS: Final = {
+    "matroska": frozenset({"descriptions"}),
+    "webm": frozenset({"captions", "descriptions"}),
+}
+_NO_TITLES: Final = {"mpegts"}
 # Languages for which MOV knows the other of the two codes of ISO 639-2.
 _MOV_LANGUAGE: Final = {
     "deu": "ger",
@@ -60,6 +79,19 @@ def copy_labels(source: Stream, target: Stream, muxer: str) -> None:
         tags["language"] = _MOV_LANGUAGE.get(tags["language"], tags["language"])
     target.metadata.update(tags)
     target.disposition = source.disposition
+
+
+def without_place(source: Stream, muxer: str) -> list[str]:
+    """Return what `copy_labels` gives a stream that `muxer` does not write: its title, flags that say what it is for.
+
+    Which stream is the default one is left out: what holds no flags has the first for it.
+    """
+    flags = [name for name in _TELLING if Disposition[name] & source.disposition]
+    held = _HELD.get(muxer, _TELLING)
+    if source.type == "subtitle":
+        held |= _HELD_OF_TEXTS.get(muxer, frozenset())
+    title = ["title"] if muxer in _NO_TITLES and {"title", "name"} & source.metadata.keys() else []
+    return title + sorted(set(flags) - held)
 
 
 def without_classic_place(muxer: str, tags: Iterable[str]) -> list[str]:

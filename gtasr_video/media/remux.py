@@ -63,6 +63,7 @@ class SideStreams:
         self._report: list[dict[str, Any]] = []
         self._unsupported: list[Stream] = []
         self._lost_tags: list[str] = []
+        self._lost_labels: dict[str, list[str]] = {}  # by the stream's description
         self._absent: list[int] = []
         self._covers: list[Packet] = []
         self._held: list[tuple[Fraction, int, Placed]] = []  # a heap by time
@@ -97,7 +98,7 @@ class SideStreams:
         for stream in self._container.streams:
             if stream.index == self._picture:
                 target = add_picture()
-                labels.copy_labels(stream, target, form.muxer)
+                self._label(stream, target)
                 self._move_timecode(target.metadata)
                 codec = codec_name(target)
             else:
@@ -124,9 +125,14 @@ class SideStreams:
         if way.kind == "none":
             self._unsupported.append(stream)
         if carried is not None:
-            labels.copy_labels(stream, carried.target, self._form.muxer)
+            self._label(stream, carried.target)
             if not is_cover(stream):
                 self._carried[stream.index] = carried
+
+    def _label(self, stream: Stream, target: Stream) -> None:
+        labels.copy_labels(stream, target, self._form.muxer)
+        if lost := labels.without_place(stream, self._form.muxer):
+            self._lost_labels[f"{stream.type} stream {stream.index}"] = lost
 
     def _way(self, stream: Stream) -> Way:
         return way_into(self._form, stream, self._descriptions.get(stream.index, ""), chapters=bool(self._chapters))
@@ -303,6 +309,8 @@ class SideStreams:
                 yield f"{entry['type']} stream {entry['index']} was left out: {entry['reason']}"
         if self._lost_tags:
             yield f"{self._form.muxer} has no place for the tags {', '.join(self._lost_tags)}; they were left out"
+        for stream, lost in self._lost_labels.items():
+            yield f"{self._form.muxer} has no place for these labels of {stream}: {', '.join(lost)}; they were left out"
         if self._chapters and self._form.muxer in ("mpegts", *ANIMATIONS):
             yield f"{self._form.muxer} cannot hold chapters; {len(self._chapters)} were left out"
         for index, carried in self._carried.items():

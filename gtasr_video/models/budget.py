@@ -54,8 +54,8 @@ def tier_facts(name: str) -> TierFacts:
 def macs_per_pixel(architecture: Architecture, scale: int) -> int:
     """Return the multiply-accumulates of one folded step per LR pixel: convolutions as run, plus the fixed rest.
 
-    The rest is 16 taps of bicubic and 4 of the moved detail for each pixel, and the differences, products and
-    box sums of the motion search, an operation counted as a multiply-accumulate.
+    The rest is 16 taps of bicubic for each value, 16 and 4 of the moved luma for each pixel, and the differences,
+    products and box sums of the motion search, an operation counted as a multiply-accumulate.
     """
     side = 8 * architecture.multiple_of
     with torch.device("meta"):
@@ -81,5 +81,5 @@ def macs_per_pixel(architecture: Architecture, scale: int) -> int:
     motion += 25 + 25 // architecture.cell**2
     # The exhaustive search: differences at 1/4 size, and sums over patches; the choice: two warps at half size.
     motion += (2 * SEARCH + 1) ** 2 * 4 // 16 + 2 * 6 // 4
-    moved = 4 * scale**2
+    moved = (16 + 4) * scale**2
     return convolutions + bicubic + motion + moved

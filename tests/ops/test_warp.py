@@ -35,6 +35,28 @@ def test_between_pixels_it_is_linear() -> None:
     assert torch.allclose(moved[..., :-1], ramp[..., :-1] + 0.25, atol=1e-5)
 
 
+def test_sharp_takes_less_of_detail_and_amplifies_nothing() -> None:
+    """Any wave, moved by any part of a pixel: what is left of it, in x and in y."""
+    width = 64
+    point = torch.zeros(1, 1, 64, width)
+    point[..., 32, 32] = 1
+    for part in torch.linspace(0, 1, 11).tolist():
+        for flow in (constant(part, 0, 64, width), constant(0, part, 64, width)):
+            left = {sharp: torch.fft.fft2(warp(point, flow, sharp=sharp)).abs() for sharp in (False, True)}
+            assert left[True].max() < 1 + 1e-5
+            assert (left[True] >= left[False] - 1e-5).all()
+    half = constant(0.5, 0, 64, width)
+    left = {sharp: torch.fft.fft2(warp(point, half, sharp=sharp)).abs()[0, 0, 0] for sharp in (False, True)}
+    assert (left[False][8], left[False][16]) == (pytest.approx(0.924, abs=1e-3), pytest.approx(0.707, abs=1e-3))
+    assert (left[True][8], left[True][16]) == (pytest.approx(0.992, abs=1e-3), pytest.approx(0.884, abs=1e-3))
+
+
+def test_sharp_fetches_whole_pixels_and_repeats_the_border() -> None:
+    assert torch.allclose(warp(picture(), constant(2, -3), sharp=True), warp(picture(), constant(2, -3)), atol=1e-5)
+    far = warp(picture(), constant(100, 0), sharp=True)
+    assert torch.allclose(far, picture()[..., -1:].expand_as(far), atol=1e-5)
+
+
 def test_the_border_is_repeated_outside() -> None:
     moved = warp(picture(), constant(100, 0))
     assert torch.allclose(moved, picture()[..., -1:].expand_as(moved), atol=1e-5)
