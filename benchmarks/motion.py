@@ -113,7 +113,7 @@ def as_motion(flow: Tensor) -> Motion:
 
 
 def own(output: Tensor, features: Tensor, flow: Tensor) -> Tensor:
-    """Move the output bilinearly at full size and the features by whole LR pixels, as the network does."""
+    """Move the output sharply at full size and the features by whole LR pixels, as the network does."""
     motion = as_motion(flow)
     return torch.cat([move_picture(output, motion, CELL, SCALE), move_features(features, motion, CELL)], dim=1)
 

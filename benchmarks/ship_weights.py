@@ -81,10 +81,11 @@ def _of_its_shape(path: Path, network: GTASRVideo) -> GTASRVideo:
 
 @torch.no_grad()
 def _mix(network: GTASRVideo, other: GTASRVideo, share: float) -> None:
-    if other.architecture != network.architecture or other.scales != network.scales:
-        sys.exit("ship_weights: only weights of one tier with the same scales can be averaged")
-    for value, theirs in zip(network.state_dict().values(), other.state_dict().values(), strict=True):
-        value.lerp_(theirs, share)
+    if other.architecture != network.architecture or not set(network.scales) <= set(other.scales):
+        sys.exit("ship_weights: only weights of one tier can be averaged, and --mix must have all scales of the others")
+    theirs = other.state_dict()
+    for name, value in network.state_dict().items():
+        value.lerp_(theirs[name], share)
 
 
 @torch.no_grad()
