@@ -44,7 +44,6 @@ _HELD_OF_TEXTS: Final = {
     "matroska": frozenset({"descriptions"}),
     "webm": frozenset({"captions", "descriptions"}),
 }
-_NO_TITLES: Final = {"mpegts"}
 # Languages for which MOV knows the other of the two codes of ISO 639-2.
 _MOV_LANGUAGE: Final = {
     "deu": "ger",
@@ -86,12 +85,11 @@ def without_place(source: Stream, muxer: str) -> list[str]:
 
     Which stream is the default one is left out: what holds no flags has the first for it.
     """
-    flags = [name for name in _TELLING if Disposition[name] & source.disposition]
     held = _HELD.get(muxer, _TELLING)
     if source.type == "subtitle":
         held |= _HELD_OF_TEXTS.get(muxer, frozenset())
-    title = ["title"] if muxer in _NO_TITLES and {"title", "name"} & source.metadata.keys() else []
-    return title + sorted(set(flags) - held)
+    title = ["title"] if muxer == "mpegts" and {"title", "name"} & source.metadata.keys() else []
+    return title + [flag for flag in sorted(_TELLING - held) if Disposition[flag] & source.disposition]
 
 
 def without_classic_place(muxer: str, tags: Iterable[str]) -> list[str]:

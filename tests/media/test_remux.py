@@ -121,13 +121,14 @@ def test_titles_of_tracks_pass_through_mp4(tmp_path: Path) -> None:
             assert tags["title" if suffix == ".mkv" else "name"] == "Deutsch"
 
 
-@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".mov", ".ts"])
-def test_titles_and_flags_are_kept_or_told(tmp_path: Path, suffix: str) -> None:
+@pytest.mark.parametrize(
+    ("suffix", "form"), [(".mkv", "matroska"), (".mp4", "mp4"), (".mov", "mov"), (".ts", "mpegts")]
+)
+def test_titles_and_flags_are_kept_or_told(tmp_path: Path, suffix: str, form: str) -> None:
     """What a file says of its tracks is read in the output again, or named in a warning: one or the other."""
-    flags = ["original", "comment", "hearing_impaired", "visual_impaired", "forced", "dub"]
-    for number, flag in enumerate(flags):
+    source = make_clip(tmp_path / "in.mkv", frames=3, sound=[Sound("aac", "deu", title="Ton")])
+    for flag in ("original", "comment", "hearing_impaired", "visual_impaired", "forced", "dub"):
         flagged = tmp_path / f"{flag}.mkv"
-        source = make_clip(tmp_path / f"{number}.mkv", frames=3, sound=[Sound("aac", "deu", title="Ton")])
         with av.open(str(source)) as before, av.open(str(flagged), "w") as output:
             streams = [output.add_stream_from_template(stream) for stream in before.streams]
             streams[1].metadata["title"] = "Ton"
@@ -142,13 +143,10 @@ def test_titles_and_flags_are_kept_or_told(tmp_path: Path, suffix: str) -> None:
             track = after.streams.audio[0]
             lost = [] if {"Ton"} & set(track.metadata.values()) else ["title"]
             lost += [] if track.disposition & Disposition[flag] else [flag]
-        told = f"{FORMS[suffix]} has no place for these labels of audio stream 1: {', '.join(lost)}; they were left out"
+        told = f"{form} has no place for these labels of audio stream 1: {', '.join(lost)}; they were left out"
         assert facts["warnings"] == ([told] if lost else [])
         assert suffix != ".mkv" or not lost
         assert suffix != ".ts" or lost[0] == "title"
-
-
-FORMS = {".mkv": "matroska", ".mp4": "mp4", ".mov": "mov", ".ts": "mpegts"}
 
 
 def copied(source: Path, target: Path) -> Path:
