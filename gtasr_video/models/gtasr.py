@@ -27,6 +27,7 @@ from gtasr_video.models.temporal import (
     Reference,
     find_reference,
     fresh_noise,
+    missed,
     move_features,
     move_picture,
     no_reference,
@@ -34,7 +35,7 @@ from gtasr_video.models.temporal import (
 )
 from gtasr_video.models.trunk import Trunk, trunk_reach
 from gtasr_video.ops.edges import LUMA, luma
-from gtasr_video.ops.resize import enlarge, enlarge_in_cells
+from gtasr_video.ops.resize import enlarge, enlarge_in_cells, shrink, shrink_in_cells
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,18 +289,33 @@ class GTASRVideo(nn.Module):
         """Return `Context.detail`, float32.
 
         The whole picture moves, not the residual alone: two LR frames sample a scene at different places, and what
-        tells them apart is in what bicubic makes of each.
+        tells them apart is in what bicubic makes of each. What it has missed of this frame, enlarged, is added to it:
+        ``moved + E(missed) - E(y)``, as ``moved - E(y - missed)``. At scale 1 it would become the frame itself.
         """
-        before = state.detail.float() + self._enlarged_luma(state.frame)
+        y = luma(x)
+        before = state.detail.float() + self._enlarged_luma(luma(state.frame))
         moved = move_picture(before, reference.motion, self.architecture.cell, self.scale)
-        return moved - self._enlarged_luma(x)
+        if self.scale > 1:
+            y = y - missed(y, self._shrunk_luma(moved))
+        return moved - self._enlarged_luma(y)
 
-    @torch.no_grad()
-    def _enlarged_luma(self, x: Tensor) -> Tensor:
-        """Return luma of the bicubic enlargement of x as cells, float32."""
-        if self.folded_gate is not None and x.device.type == "cpu":
-            return enlarge_in_cells(luma(x), self.architecture.cell, self.scale)
-        return self.to_cells(enlarge(luma(x), self.scale))
+    def _enlarged_luma(self, y: Tensor) -> Tensor:
+        """Return the bicubic enlargement of luma y (B, 1, H, W) as cells, float32."""
+        if self._has_fixed_convolutions:
+            return enlarge_in_cells(y, self.architecture.cell, self.scale)
+        return self.to_cells(enlarge(y, self.scale))
+
+    def _shrunk_luma(self, cells: Tensor) -> Tensor:
+        """Return a plane of HR luma, float32 cells (B, (c s)^2, h, w), shrunk to LR size, (B, 1, H, W)."""
+        cell = self.architecture.cell
+        if self._has_fixed_convolutions:
+            return F.pixel_shuffle(shrink_in_cells(cells, cell, self.scale), cell)
+        return shrink(cells, cell, self.scale)
+
+    @property
+    def _has_fixed_convolutions(self) -> bool:
+        """Whether planes are resized by convolutions of cells: faster on a CPU, in inference."""
+        return self.folded_gate is not None and self.adapter.head.weight.device.type == "cpu"
 
     def _recall(self, detail: Tensor, inner: Tensor, confidence: Tensor) -> Tensor:
         if self.recalls:

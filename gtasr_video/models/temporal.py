@@ -31,6 +31,11 @@ FADING = 0.9
 # 0.73 and 0.19.
 _CUT_SHARE = 0.6
 _CUT_FLOOR = 0.08
+# What is put right of the remembered picture where, shrunk, it is not the frame: this share of what is beyond what
+# damage explains, in [-1, 1]. Codecs take detail away rather than add it, so that detail of the frame which memory
+# misses is believed sooner than that something memory shows is not there.
+_PUT_RIGHT = 0.5
+_ADDED, _TAKEN_AWAY = 0.04, 0.1
 # Noise is carried along only where the confidence is above this.
 NOISE_TRUST = 0.5
 
@@ -108,6 +113,20 @@ def move_picture(cells: Tensor, motion: Motion, cell: int, scale: int) -> Tensor
     size = cell * scale
     flow = enlarge_bilinear(scale * motion.flow, size)
     return F.pixel_unshuffle(warp(F.pixel_shuffle(cells, size), flow, sharp=True), size)
+
+
+def missed(y: Tensor, shown: Tensor) -> Tensor:
+    """Return what a remembered picture misses of the frame, as far as it is to be put right, (B, 1, H, W).
+
+    y      (B, 1, H, W) luma of the frame
+    shown  (B, 1, H, W) luma of the picture, shrunk to its size
+
+    Back-projection (Irani and Peleg, 1991, "Improving Resolution by Image Registration"): they should be the same.
+    """
+    gap = y - shown
+    adds = gap * (y - box(y, 3)) > 0
+    by_damage = _TAKEN_AWAY - (_TAKEN_AWAY - _ADDED) * adds
+    return _PUT_RIGHT * gap.sign() * F.relu(gap.abs() - by_damage)
 
 
 def fresh_noise(seed: int, age: Tensor, channels: int, height: int, width: int) -> Tensor:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+BICUBIC_REACH = 2  # LR pixels to each side that a pixel enlarged from them depends on, or one shrunk to their size
+
 
 def bicubic(x: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize (B, C, H, W) to `size` (height, width) with torch's bicubic: antialiased if a side shrinks.
@@ -47,7 +49,7 @@ def enlarging_kernel(cell: int, scale: int) -> tuple[Tensor, int]:
     gives to the cell in its middle.
     """
     side = cell * scale
-    reach = 0 if scale == 1 else -(-2 // cell)
+    reach = _reach_in_cells(cell, scale)
     n = (2 * reach + 1) * cell
     impulses = torch.eye(n * n, dtype=torch.float64).view(n * n, 1, n, n)
     middle = slice(reach * side, (reach + 1) * side)
@@ -55,6 +57,54 @@ def enlarging_kernel(cell: int, scale: int) -> tuple[Tensor, int]:
     k = 2 * reach + 1
     kernel = answers.view(k, cell, k, cell, side * side).permute(4, 1, 3, 0, 2).reshape(-1, cell * cell, k, k)
     return kernel, reach * cell
+
+
+def shrink(cells: Tensor, cell: int, scale: int) -> Tensor:
+    """Return a plane of HR size, cells (B, (c s)^2, h, w) with c = `cell`, shrunk by `scale`: (B, 1, c h, c w).
+
+    Bicubic, the sides continued by their outermost cells, so that the borders are no other case.
+    """
+    reach = _reach_in_cells(cell, scale)
+    wider = F.pixel_shuffle(F.pad(cells, [reach] * 4, mode="replicate"), cell * scale)
+    height, width = (side // scale for side in wider.shape[-2:])
+    edge = reach * cell
+    return bicubic(wider, (height, width))[..., edge : height - edge, edge : width - edge]
+
+
+def shrink_in_cells(cells: Tensor, cell: int, scale: int) -> Tensor:
+    """Return ``pixel_unshuffle(shrink(cells, cell, scale), cell)``, (B, c^2, h, w), to rounding.
+
+    By one convolution in float32.
+    """
+    kernel, reach = _shrinking_kernel_for(cell, scale, cells.device)
+    return F.conv2d(F.pad(cells.float(), [reach] * 4, mode="replicate"), kernel)
+
+
+def _reach_in_cells(cell: int, scale: int) -> int:
+    return 0 if scale == 1 else -(-BICUBIC_REACH // cell)
+
+
+@cache
+def _shrinking_kernel_for(cell: int, scale: int, device: torch.device) -> tuple[Tensor, int]:
+    kernel, reach = shrinking_kernel(cell, scale)
+    return kernel.to(device, torch.float32).contiguous(memory_format=torch.channels_last), reach
+
+
+def shrinking_kernel(cell: int, scale: int) -> tuple[Tensor, int]:
+    """Return (cell^2, f^2, k, k) float64, a picture in cells of f = cell * scale pixels to its shrinking, and its reach
+    in cells.
+
+    Read off `bicubic` itself: what each pixel of a patch gives to the cell in its middle.
+    """
+    side = cell * scale
+    reach = _reach_in_cells(cell, scale)
+    k = 2 * reach + 1
+    n = k * side
+    impulses = torch.eye(n * n, dtype=torch.float64).view(n * n, 1, n, n)
+    middle = slice(reach * cell, (reach + 1) * cell)
+    answers = bicubic(impulses, (k * cell, k * cell))[..., middle, middle].reshape(n * n, cell * cell)
+    kernel = answers.view(k, side, k, side, cell * cell).permute(4, 1, 3, 0, 2).reshape(-1, side * side, k, k)
+    return kernel, reach
 
 
 def enlarge_bilinear(x: Tensor, factor: int) -> Tensor:

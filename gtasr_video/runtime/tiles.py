@@ -21,7 +21,7 @@ from gtasr_video.models.facts import ModelFacts, State, VideoModel
 from gtasr_video.models.flow import REACH
 from gtasr_video.models.gtasr import GTASRVideo, Prediction
 from gtasr_video.models.temporal import find_reference
-from gtasr_video.ops.resize import enlarge
+from gtasr_video.ops.resize import BICUBIC_REACH, enlarge
 
 T = TypeVar("T")
 
@@ -155,8 +155,11 @@ class Tiled(nn.Module):
 
 
 def margin_of(facts: ModelFacts) -> int:
-    """Return how far outside a tile lies what one of its pixels may depend on, in LR pixels."""
-    return facts.receptive_field + REACH
+    """Return how far outside a tile lies what one of its pixels may depend on, in LR pixels.
+
+    Memory comes from as far as it can have moved, and is shrunk and enlarged again where it is compared with the frame.
+    """
+    return facts.receptive_field + REACH + 2 * BICUBIC_REACH
 
 
 def tiled(model: VideoModel, grid: Grid) -> VideoModel | None:

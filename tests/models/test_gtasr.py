@@ -5,12 +5,12 @@ import copy
 import pytest
 import torch
 
-from gtasr_video.models import BUDGETS, TIERS, VideoModel, tier_facts
+from gtasr_video.models import BUDGETS, TIERS, VideoModel, gtasr, tier_facts
 from gtasr_video.models.facts import State
 from gtasr_video.models.gtasr import Architecture, GTASRVideo
-from gtasr_video.models.temporal import FADING
+from gtasr_video.models.temporal import FADING, find_reference, missed
 from gtasr_video.ops.edges import luma
-from gtasr_video.ops.resize import enlarge
+from gtasr_video.ops.resize import bicubic, enlarge
 from tests.models.networks import TINY, TINY_FINE, scene, tiny
 
 SHAPES = (TINY, TINY_FINE)
@@ -170,8 +170,43 @@ def test_what_is_remembered_is_the_luma_of_what_bicubic_lacks(folded: bool) -> N
 @torch.inference_mode()
 @pytest.mark.parametrize("folded", [False, True])
 @pytest.mark.parametrize("scale", [4, 3])
-def test_what_is_recalled_is_the_last_picture_where_it_has_gone(folded: bool, scale: int) -> None:
+def test_what_memory_has_missed_of_the_frame_is_added_to_it_enlarged(folded: bool, scale: int) -> None:
+    model = tiny(scales=(scale,))
+    model = model.fold() if folded else model
+    picture = scene(1, 32, 48, seed=4)[:, 0]
+    y, state = model.step(picture, model.initial(1, 32, 48))
+    # The same place, but for noise.
+    now = picture + 0.1 * torch.randn(1, 1, 32, 48, generator=torch.Generator().manual_seed(0))
+    detail = model.observe(now, state, find_reference(picture, picture, state.age, 2)).detail
+    assert detail is not None
+    put_right = missed(luma(now), bicubic(luma(y), (32, 48)))
+    expected = luma(y) + enlarge(put_right, scale) - enlarge(luma(now), scale)
+    assert put_right.abs().mean() > 0.01
+    inner = (..., slice(4 * scale, -4 * scale), slice(4 * scale, -4 * scale))
+    assert torch.allclose(model.to_picture(detail)[inner], expected[inner], atol=1e-4)
+
+
+@torch.inference_mode()
+def test_where_nothing_is_enlarged_memory_does_not_become_the_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny(scales=(1,))
+    frame = scene(1)[:, 0]
+    _, state = model.step(frame, model.initial(1, 24, 32))
+    now = frame + 0.1 * torch.randn(1, 1, 24, 32, generator=torch.Generator().manual_seed(0))
+    recalled = model.observe(now, state).detail
+    monkeypatch.setattr(gtasr, "missed", lambda y, _: y)
+    again = model.observe(now, state).detail
+    assert recalled is not None and again is not None
+    assert torch.equal(recalled, again)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("folded", [False, True])
+@pytest.mark.parametrize("scale", [4, 3])
+def test_what_is_recalled_is_the_last_picture_where_it_has_gone(
+    folded: bool, scale: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Less what bicubic makes of this frame, so that it is the residual that memory alone would give."""
+    monkeypatch.setattr(gtasr, "missed", lambda y, *_: torch.zeros_like(y))  # a test of its own
     model = tiny(scales=(scale,))
     model = model.fold() if folded else model
     picture = scene(1, 32, 48, seed=4)[:, 0]

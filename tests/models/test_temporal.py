@@ -7,7 +7,14 @@ import torch
 from torch import Tensor
 
 from gtasr_video.models.flow import Motion, estimate_motion, gather_pixels
-from gtasr_video.models.temporal import find_reference, fresh_noise, move_features, move_picture, transport_noise
+from gtasr_video.models.temporal import (
+    find_reference,
+    fresh_noise,
+    missed,
+    move_features,
+    move_picture,
+    transport_noise,
+)
 from tests.models.networks import scene
 
 
@@ -81,6 +88,20 @@ def test_what_is_moved_again_and_again_stays_sharp() -> None:
     back = torch.nn.functional.pixel_shuffle(cells, 8)[..., 16:-16]
     assert back.abs().max() > 0.95  # bilinear means would leave 0.82
     assert back.abs().max() < 1.001
+
+
+def test_memory_that_shows_the_frame_has_missed_nothing_of_it() -> None:
+    frame = torch.rand(1, 1, 16, 24) - 0.5
+    assert missed(frame, frame).abs().max() == 0
+
+
+def test_detail_that_memory_misses_is_believed_sooner_than_that_it_has_too_much() -> None:
+    """Stripes in the frame or in memory alone, and too faint to tell from damage in either."""
+    stripes = torch.tensor([1.0, -1.0]).repeat(12).expand(1, 1, 16, 24)
+    assert missed(0.03 * stripes, 0 * stripes).abs().max() == 0
+    assert torch.allclose(missed(0.2 * stripes, 0 * stripes), 0.5 * (0.2 - 0.04) * stripes)
+    assert missed(0.01 * stripes, 0.1 * stripes).abs().max() == 0
+    assert torch.allclose(missed(0.05 * stripes, 0.25 * stripes), -0.5 * (0.2 - 0.1) * stripes)
 
 
 def correlation(a: Tensor, b: Tensor) -> float:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from gtasr_video.ops.resize import bicubic, enlarge, enlarge_bilinear, enlarge_in_cells
+from gtasr_video.ops.resize import bicubic, enlarge, enlarge_bilinear, enlarge_in_cells, shrink, shrink_in_cells
 
 
 def test_enlarging_keeps_brightness_and_scale_one_is_the_picture_itself() -> None:
@@ -39,6 +39,17 @@ def test_one_convolution_enlarges_into_cells(cell: int, scale: int) -> None:
     x = torch.randn(2, 1, 6, 8)
     expected = F.pixel_unshuffle(enlarge(x, scale), cell * scale)
     assert torch.allclose(enlarge_in_cells(x, cell, scale), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("cell", [1, 2])
+@pytest.mark.parametrize("scale", [1, 2, 3, 4])
+def test_one_convolution_shrinks_in_cells(cell: int, scale: int) -> None:
+    cells = torch.randn(2, (cell * scale) ** 2, 6, 8)
+    shrunk = shrink(cells, cell, scale)
+    picture = F.pixel_shuffle(cells, cell * scale)
+    inner = (..., slice(2, -2), slice(2, -2))
+    assert torch.allclose(shrunk[inner], bicubic(picture, (6 * cell, 8 * cell))[inner], atol=1e-5)
+    assert torch.allclose(shrink_in_cells(cells, cell, scale), F.pixel_unshuffle(shrunk, cell), atol=1e-5)
 
 
 def keys(x: torch.Tensor, a: float) -> torch.Tensor:
