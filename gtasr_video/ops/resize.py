@@ -31,32 +31,18 @@ def enlarge_in_cells(plane: Tensor, cell: int, scale: int) -> Tensor:
 
     By one convolution in float32: neither the large picture nor its rearrangement passes through memory.
     """
-    kernel, border = _kernel_for(cell, scale, plane.device)
-    bordered = F.pad(plane.float(), [border] * 4, mode="replicate")
-    return F.conv2d(F.pixel_unshuffle(bordered, cell), kernel)
-
-
-@cache
-def _kernel_for(cell: int, scale: int, device: torch.device) -> tuple[Tensor, int]:
-    kernel, border = enlarging_kernel(cell, scale)
-    return kernel.to(device, torch.float32).contiguous(memory_format=torch.channels_last), border
+    reach = _reach_in_cells(cell, scale)
+    bordered = F.pad(plane.float(), [reach * cell] * 4, mode="replicate")
+    return F.conv2d(F.pixel_unshuffle(bordered, cell), _kernel_for(cell, cell * scale, reach, plane.device))
 
 
 def enlarging_kernel(cell: int, scale: int) -> tuple[Tensor, int]:
     """Return (f^2, cell^2, k, k) float64, one plane in cells to its enlargement in cells, and its reach in LR pixels.
 
-    Cells of the enlargement are f = cell * scale pixels a side. Read off `enlarge` itself: what each pixel of a patch
-    gives to the cell in its middle.
+    Cells of the enlargement are f = cell * scale pixels a side.
     """
-    side = cell * scale
     reach = _reach_in_cells(cell, scale)
-    n = (2 * reach + 1) * cell
-    impulses = torch.eye(n * n, dtype=torch.float64).view(n * n, 1, n, n)
-    middle = slice(reach * side, (reach + 1) * side)
-    answers = enlarge(impulses, scale)[..., middle, middle].reshape(n * n, side * side)
-    k = 2 * reach + 1
-    kernel = answers.view(k, cell, k, cell, side * side).permute(4, 1, 3, 0, 2).reshape(-1, cell * cell, k, k)
-    return kernel, reach * cell
+    return _kernel(cell, cell * scale, reach), reach * cell
 
 
 def shrink(cells: Tensor, cell: int, scale: int) -> Tensor:
@@ -74,10 +60,11 @@ def shrink(cells: Tensor, cell: int, scale: int) -> Tensor:
 def shrink_in_cells(cells: Tensor, cell: int, scale: int) -> Tensor:
     """Return ``pixel_unshuffle(shrink(cells, cell, scale), cell)``, (B, c^2, h, w), to rounding.
 
-    By one convolution in float32.
+    By one convolution in float32, as `enlarge_in_cells`.
     """
-    kernel, reach = _shrinking_kernel_for(cell, scale, cells.device)
-    return F.conv2d(F.pad(cells.float(), [reach] * 4, mode="replicate"), kernel)
+    reach = _reach_in_cells(cell, scale)
+    bordered = F.pad(cells.float(), [reach] * 4, mode="replicate")
+    return F.conv2d(bordered, _kernel_for(cell * scale, cell, reach, cells.device))
 
 
 def _reach_in_cells(cell: int, scale: int) -> int:
@@ -85,26 +72,21 @@ def _reach_in_cells(cell: int, scale: int) -> int:
 
 
 @cache
-def _shrinking_kernel_for(cell: int, scale: int, device: torch.device) -> tuple[Tensor, int]:
-    kernel, reach = shrinking_kernel(cell, scale)
-    return kernel.to(device, torch.float32).contiguous(memory_format=torch.channels_last), reach
+def _kernel_for(before: int, after: int, reach: int, device: torch.device) -> Tensor:
+    return _kernel(before, after, reach).to(device, torch.float32).contiguous(memory_format=torch.channels_last)
 
 
-def shrinking_kernel(cell: int, scale: int) -> tuple[Tensor, int]:
-    """Return (cell^2, f^2, k, k) float64, a picture in cells of f = cell * scale pixels to its shrinking, and its reach
-    in cells.
+def _kernel(before: int, after: int, reach: int) -> Tensor:
+    """Return (after^2, before^2, k, k) float64, cells of `before` pixels a side to cells of `after`; k = 2 `reach` + 1.
 
     Read off `bicubic` itself: what each pixel of a patch gives to the cell in its middle.
     """
-    side = cell * scale
-    reach = _reach_in_cells(cell, scale)
     k = 2 * reach + 1
-    n = k * side
+    n = k * before
     impulses = torch.eye(n * n, dtype=torch.float64).view(n * n, 1, n, n)
-    middle = slice(reach * cell, (reach + 1) * cell)
-    answers = bicubic(impulses, (k * cell, k * cell))[..., middle, middle].reshape(n * n, cell * cell)
-    kernel = answers.view(k, side, k, side, cell * cell).permute(4, 1, 3, 0, 2).reshape(-1, side * side, k, k)
-    return kernel, reach
+    middle = slice(reach * after, (reach + 1) * after)
+    answers = bicubic(impulses, (k * after, k * after))[..., middle, middle].reshape(k, before, k, before, after**2)
+    return answers.permute(4, 1, 3, 0, 2).reshape(after**2, before**2, k, k)
 
 
 def enlarge_bilinear(x: Tensor, factor: int) -> Tensor:
