@@ -176,10 +176,10 @@ def mechanisms() -> list[Mechanism]:
     """Return what is compared; the first is what the network has."""
 
     def whole(now: Tensor, before: Tensor) -> Tensor:
-        return estimate_motion(now, before, CELL).whole
+        return estimate_motion(luma(now), luma(before), CELL).whole
 
     def gradients(now: Tensor, before: Tensor) -> Tensor:
-        return estimate_motion(now, before, CELL).flow
+        return estimate_motion(luma(now), luma(before), CELL).flow
 
     def wide(motion: Tensor) -> Tensor:
         return spread(motion, CELL).float()

@@ -276,25 +276,41 @@ class GTASRVideo(nn.Module):
             reference, recalled = no_reference(x, cell), self.adapter.reference.bias.view(1, -1, 1, 1)
             detail = None
         else:
-            reference = reference or find_reference(x, state.frame, state.age, cell)
+            shown = self._shown(state)
+            reference = reference or self._reference_to(shown, x, state)
             confidence = reference.confidence.to(dtype)
-            detail = self._remembered(x, state, reference).to(dtype)
+            detail = self._remembered(x, shown, reference).to(dtype)
             inner = move_features(state.features.to(dtype), reference.motion, cell)
             recalled = self._recall(FADING * detail, inner, confidence)
         features = self.adapter.frame(cells) + self.join_guide(guide) + recalled
         yup = enlarge(x, self.scale) if enlarged else x.new_zeros(0)
         return Context(yup, features, guide, reference, detail)
 
-    def _remembered(self, x: Tensor, state: State, reference: Reference) -> Tensor:
-        """Return `Context.detail`, float32.
+    def find_reference(self, x: Tensor, state: State) -> Reference:
+        """Return what frame x (B, 3, H, W) refers to of what came before."""
+        return self._reference_to(self._shown(state), x, state)
+
+    def _reference_to(self, shown: Tensor, x: Tensor, state: State) -> Reference:
+        """Return the reference of x to what came before it, whose picture was `shown`.
+
+        At scale 1 picture and frame would differ by what was restored, which is no motion.
+        """
+        picture = self._shrunk_luma(shown) if self.scale > 1 else None
+        return find_reference(luma(x), luma(state.frame), state.age, self.architecture.cell, picture)
+
+    def _shown(self, state: State) -> Tensor:
+        """Return the luma of the last output as cells (B, (c s)^2, h, w), float32."""
+        return state.detail.float() + self._enlarged_luma(luma(state.frame))
+
+    def _remembered(self, x: Tensor, shown: Tensor, reference: Reference) -> Tensor:
+        """Return `Context.detail`, float32, of what was `shown` before.
 
         The whole picture moves, not the residual alone: two LR frames sample a scene at different places, and what
         tells them apart is in what bicubic makes of each. What it has missed of this frame, enlarged, is added to it:
         ``moved + E(missed) - E(y)``, as ``moved - E(y - missed)``. At scale 1 it would become the frame itself.
         """
         y = luma(x)
-        before = state.detail.float() + self._enlarged_luma(luma(state.frame))
-        moved = move_picture(before, reference.motion, self.architecture.cell, self.scale)
+        moved = move_picture(shown, reference.motion, self.architecture.cell, self.scale)
         if self.scale > 1:
             y = y - missed(y, self._shrunk_luma(moved))
         return moved - self._enlarged_luma(y)

@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gtasr_video.models.flow import Motion, box, estimate_motion, gather_pixels, source_index
-from gtasr_video.ops.edges import luma
 from gtasr_video.ops.kernels import usable
 from gtasr_video.ops.noise import keyed_gaussian
 from gtasr_video.ops.resize import enlarge_bilinear
@@ -62,13 +61,13 @@ def no_reference(frame: Tensor, cell: int) -> Reference:
 
 
 @torch.no_grad()
-def find_reference(frame: Tensor, previous: Tensor, age: Tensor, cell: int) -> Reference:
-    """Estimate motion, confidence and scene cuts between two LR frames (B, 3, H, W).
+def find_reference(now: Tensor, before: Tensor, age: Tensor, cell: int, shown: Tensor | None = None) -> Reference:
+    """Estimate motion, confidence and scene cuts between two LR frames, float32 luma (B, 1, H, W) in [-1, 1].
 
-    `age` (B,) is the number of frames since the last cut before this frame; 0 means there is nothing to refer to.
+    age    (B,) number of frames since the last cut before this frame; 0 means there is nothing to refer to
+    shown  what was made of the frame `before`, shrunk to its size; see `estimate_motion`
     """
-    motion = estimate_motion(frame, previous, cell)
-    now, before = luma(frame.float()), luma(previous.float())
+    motion = estimate_motion(now, before, cell, shown)
     valid = (age > 0) & ~_is_cut(motion.left, now, before)
     _, inside = source_index(motion.whole // cell)
     unit = _ERROR_UNIT**2 + (_CONTRAST_UNIT * _contrast(now, cell)).square()

@@ -20,7 +20,6 @@ from gtasr_video.models.cascade import Cascade
 from gtasr_video.models.facts import ModelFacts, State, VideoModel
 from gtasr_video.models.flow import REACH
 from gtasr_video.models.gtasr import GTASRVideo, Prediction
-from gtasr_video.models.temporal import find_reference
 from gtasr_video.ops.resize import BICUBIC_REACH, enlarge
 
 T = TypeVar("T")
@@ -137,7 +136,7 @@ class Tiled(nn.Module):
         """Upscale one frame, but return only what it adds to bicubic; see `GTASRVideo.step_in_cells`."""
         model, (height, width) = self.model, x.shape[-2:]
         facts = model.facts
-        reference = find_reference(x, state.frame, state.age, model.architecture.cell)
+        reference = model.find_reference(x, state)
         noise, drift = model.next_noise(x, state, reference, seed)
         # In the network's type, which is not the state's where a frame is made again in float32.
         fields = (state.detail, state.detail, state.features)

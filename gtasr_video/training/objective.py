@@ -12,6 +12,7 @@ from gtasr_video.models.facts import State
 from gtasr_video.models.flow import Motion
 from gtasr_video.models.gtasr import Context, GTASRVideo
 from gtasr_video.models.temporal import Reference, find_reference, move_picture
+from gtasr_video.ops.edges import luma
 from gtasr_video.training import losses
 from gtasr_video.training.clips import Batch
 from gtasr_video.training.discriminator import Discriminator
@@ -157,13 +158,14 @@ class Objective:
     def _references(self, y: Tensor) -> list[Reference]:
         """Return what each frame of the clips (B, T, 3, h, w) but the first refers to.
 
-        Motion needs the inputs alone: all pairs at once take few operations where one by one they take thousands.
+        Motion here is that of the inputs alone: all pairs at once take few operations where one by one, against what
+        the network itself showed last, they take thousands.
         """
         b, pairs = y.shape[0], y.shape[1] - 1
         if not pairs:
             return []
         age = torch.ones(b * pairs, dtype=torch.int64, device=y.device)
-        now, before = y[:, 1:].flatten(0, 1), y[:, :-1].flatten(0, 1)
+        now, before = (luma(frames.flatten(0, 1).float()) for frames in (y[:, 1:], y[:, :-1]))
         motion, confidence, valid = find_reference(now, before, age, self.model.architecture.cell)
         of_pairs = [x.view(b, pairs, *x.shape[1:]).unbind(1) for x in (*motion, confidence, valid)]
         return [Reference(Motion(*parts[:3]), *parts[3:]) for parts in zip(*of_pairs, strict=True)]

@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gtasr_video.models.flow import ALIGN, REACH, Motion, estimate_motion, gather_pixels, source_index
+from gtasr_video.ops.edges import luma
 from tests.models.networks import scene
 
 
@@ -28,7 +29,7 @@ def textured(height: int, width: int, seed: int = 0) -> Tensor:
 @pytest.mark.parametrize("cell", [1, 2])
 def test_a_translation_is_found(shift: int, cell: int) -> None:
     clip = scene(2, 64, 96, seed=3, shift=shift)
-    motion = estimate_motion(clip[:, 1], clip[:, 0], cell)
+    motion = estimate_motion(luma(clip[:, 1]), luma(clip[:, 0]), cell)
     whole = inner(motion.whole, cell)
     assert (whole[:, 0] == -shift).float().mean() > (0.95 if abs(shift) < 8 else 0.8)
     assert (whole[:, 1] == 0).float().mean() > 0.95
@@ -40,7 +41,7 @@ def test_fractions_are_found_to_a_tenth_of_a_pixel(across: float, down: float) -
     large = textured(64 * 4 + 64, 96 * 4 + 64)
     x, y = 32 + int(4 * across), 32 + int(4 * down)
     before, now = (F.avg_pool2d(p, 4) for p in (large[..., 32:288, 32:416], large[..., y : y + 256, x : x + 384]))
-    gap = inner(estimate_motion(now, before, 2).flow, 2) - torch.tensor([across, down]).view(1, 2, 1, 1)
+    gap = inner(estimate_motion(luma(now), luma(before), 2).flow, 2) - torch.tensor([across, down]).view(1, 2, 1, 1)
     assert gap.norm(dim=1).median() < 0.1
     assert gap.norm(dim=1).mean() < 0.2
 
@@ -50,7 +51,7 @@ def test_what_moves_alone_does_not_draw_the_rest_along() -> None:
     before, now = ground.clone(), ground.clone()
     before[..., 24:72, 40:88] = thing[..., 24:72, 40:88]
     now[..., 24:72, 42:90] = thing[..., 24:72, 40:88]
-    flow = estimate_motion(now, before, 2).flow
+    flow = estimate_motion(luma(now), luma(before), 2).flow
     assert (flow[:, 0, 18:30, 27:39] + 2).abs().median() < 0.2
     still = torch.ones(48, 64, dtype=torch.bool)
     still[6:42, 12:52] = False
@@ -58,16 +59,56 @@ def test_what_moves_alone_does_not_draw_the_rest_along() -> None:
 
 
 def test_flat_ground_and_noise_stand_still() -> None:
-    flat = torch.full((1, 3, 64, 64), 0.3)
+    flat = torch.full((1, 1, 64, 64), 0.3)
     assert estimate_motion(flat, flat, 2).flow.abs().max() == 0
-    noisy = [flat + 0.02 * torch.randn(flat.shape, generator=torch.Generator().manual_seed(k)) for k in (0, 1)]
-    assert estimate_motion(*noisy, 2).flow.norm(dim=1).mean() < 0.3
+    grainy = [flat + 0.02 * torch.randn(flat.shape, generator=torch.Generator().manual_seed(k)) for k in (0, 1)]
+    assert estimate_motion(*grainy, 2).flow.norm(dim=1).mean() < 0.3
+
+
+def noisy(picture: Tensor, seed: int) -> Tensor:
+    return picture + 0.01 * torch.randn(picture.shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_under_a_standing_camera_noise_is_no_motion_and_what_moves_still_moves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ground, thing = (luma(textured(96, 128, seed=seed)) for seed in (1, 2))
+    before, now = noisy(ground, 1), noisy(ground, 2)
+    before[..., 32:64, 40:72] = thing[..., 32:64, 40:72]
+    now[..., 32:64, 43:75] = thing[..., 32:64, 40:72]
+    still = torch.ones(48, 64, dtype=torch.bool)
+    still[8:40, 12:46] = False
+    found = estimate_motion(now, before, 2).flow
+    assert (found[:, 0, 20:28, 26:32] + 3).abs().median() < 0.2
+    monkeypatch.setattr("gtasr_video.models.flow._at_rest", lambda left, unmoved: torch.zeros_like(left))
+    measured = estimate_motion(now, before, 2).flow
+    assert found[0, :, still].norm(dim=0).mean() < 0.6 * measured[0, :, still].norm(dim=0).mean()
+
+
+def test_what_a_codec_repeats_under_a_moving_camera_is_not_at_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    large = luma(textured(64 * 4 + 64, 128 * 4 + 64))
+    before, now = (F.avg_pool2d(large[..., 32:288, x : x + 512], 4) for x in (32, 34))
+    now[..., :64] = before[..., :64]  # half of the frame
+    found = estimate_motion(now, before, 2).flow
+    monkeypatch.setattr("gtasr_video.models.flow._at_rest", lambda left, unmoved: torch.zeros_like(left))
+    measured = estimate_motion(now, before, 2).flow
+    assert inner(measured, 2)[:, 0, :, 24:].mean() > 0.3
+    assert (found - measured).abs().max() < 1e-3
+
+
+def test_what_was_shown_is_found_where_it_is_and_what_is_left_is_measured_on_the_frames() -> None:
+    large = luma(textured(64 * 4 + 64, 96 * 4 + 64))
+    now, before, drifted = (F.avg_pool2d(large[..., 32:288, x : x + 384], 4) for x in (36, 32, 30))
+    darker = 0.9 * before
+    motion = estimate_motion(now, darker, 2, drifted)
+    assert (inner(motion.flow, 2) - torch.tensor([1.5, 0.0]).view(1, 2, 1, 1)).norm(dim=1).median() < 0.1
+    assert inner(motion.left, 2).mean() > 2 * inner(estimate_motion(now, drifted, 2).left, 2).mean()
 
 
 def test_any_size_and_no_vector_longer_than_said() -> None:
     for height, width in ((8, 8), (20, 36), (ALIGN + 4, 2 * ALIGN)):
         before, now = textured(height, width, seed=1), textured(height, width, seed=2)
-        motion = estimate_motion(now, before, 2)
+        motion = estimate_motion(luma(now), luma(before), 2)
         assert motion.flow.shape == (1, 2, height // 2, width // 2)
         assert motion.left.shape == (1, 1, height // 2, width // 2)
         assert motion.flow.abs().max() <= REACH
@@ -76,8 +117,8 @@ def test_any_size_and_no_vector_longer_than_said() -> None:
 
 def test_each_stream_of_a_batch_for_itself() -> None:
     clips = [scene(2, 64, 96, seed=seed, shift=seed) for seed in (1, 4)]
-    both = estimate_motion(*(torch.cat([clip[:, k] for clip in clips]) for k in (1, 0)), 2)
-    alone = [estimate_motion(clip[:, 1], clip[:, 0], 2) for clip in clips]
+    both = estimate_motion(*(torch.cat([luma(clip[:, k]) for clip in clips]) for k in (1, 0)), 2)
+    alone = [estimate_motion(luma(clip[:, 1]), luma(clip[:, 0]), 2) for clip in clips]
     for field in Motion._fields:
         torch.testing.assert_close(getattr(both, field), torch.cat([getattr(one, field) for one in alone]))
 

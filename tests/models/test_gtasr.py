@@ -177,13 +177,30 @@ def test_what_memory_has_missed_of_the_frame_is_added_to_it_enlarged(folded: boo
     y, state = model.step(picture, model.initial(1, 32, 48))
     # The same place, but for noise.
     now = picture + 0.1 * torch.randn(1, 1, 32, 48, generator=torch.Generator().manual_seed(0))
-    detail = model.observe(now, state, find_reference(picture, picture, state.age, 2)).detail
+    detail = model.observe(now, state, find_reference(luma(picture), luma(picture), state.age, 2)).detail
     assert detail is not None
     put_right = missed(luma(now), bicubic(luma(y), (32, 48)))
     expected = luma(y) + enlarge(put_right, scale) - enlarge(luma(now), scale)
     assert put_right.abs().mean() > 0.01
     inner = (..., slice(4 * scale, -4 * scale), slice(4 * scale, -4 * scale))
     assert torch.allclose(model.to_picture(detail)[inner], expected[inner], atol=1e-4)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("folded", [False, True])
+@pytest.mark.parametrize("scale", [4, 1])
+def test_motion_is_looked_for_in_the_last_picture_where_something_is_enlarged(folded: bool, scale: int) -> None:
+    """It has drifted half an LR pixel off the frames, which move by one."""
+    model = tiny(scales=(scale,))
+    model = model.fold() if folded else model
+    wide = enlarge(scene(1, 64, 100, seed=4)[:, 0], 4)
+    before, now = (bicubic(wide[..., x : x + 384], (64, 96)) for x in (8, 12))
+    drifted = bicubic(wide[..., 6 : 6 + 384], (64 * scale, 96 * scale))
+    state = model.initial(1, 64, 96)._replace(frame=before, age=torch.tensor([3]))
+    detail = model.to_cells(luma(drifted) - luma(enlarge(before, scale)))
+    flow = model.find_reference(now, state._replace(detail=detail)).motion.flow[..., 8:-8, 8:-8]
+    assert (flow[:, 0] - (1.5 if scale > 1 else 1)).abs().median() < 0.1
+    assert flow[:, 1].abs().median() < 0.1
 
 
 @torch.inference_mode()
@@ -211,7 +228,7 @@ def test_what_is_recalled_is_the_last_picture_where_it_has_gone(
     model = model.fold() if folded else model
     picture = scene(1, 32, 48, seed=4)[:, 0]
     y, state = model.step(picture, model.initial(1, 32, 48))
-    detail = model.observe(picture, state).detail
+    detail = model.observe(picture, state, find_reference(luma(picture), luma(picture), state.age, 2)).detail
     assert detail is not None
     assert torch.allclose(model.to_picture(detail), luma(y - enlarge(picture, scale)), atol=1e-4)
     shift = 4

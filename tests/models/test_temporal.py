@@ -15,15 +15,16 @@ from gtasr_video.models.temporal import (
     move_picture,
     transport_noise,
 )
+from gtasr_video.ops.edges import luma
 from tests.models.networks import scene
 
 
 def test_confidence_is_high_where_motion_explains_and_zero_without_a_frame_before() -> None:
     clip = scene(2, 64, 96, seed=3, shift=4)
-    known = find_reference(clip[:, 1], clip[:, 0], torch.tensor([1]), 2)
+    known = find_reference(luma(clip[:, 1]), luma(clip[:, 0]), torch.tensor([1]), 2)
     assert known.valid.all()
     assert known.confidence[..., 8:-8, 12:-12].mean() > 0.9
-    first = find_reference(clip[:, 1], clip[:, 0], torch.tensor([0]), 2)
+    first = find_reference(luma(clip[:, 1]), luma(clip[:, 0]), torch.tensor([0]), 2)
     assert first.confidence.abs().max() == 0
     assert not first.valid.any()
 
@@ -38,23 +39,23 @@ def test_fine_print_is_believed_where_it_moved_and_not_where_something_else_stan
 
     before, after = sampled(0), sampled(2)
     age = torch.tensor([1])
-    moved = find_reference(after, before, age, 2)
+    moved = find_reference(luma(after), luma(before), age, 2)
     assert moved.confidence[..., 8:-8, 8:-8].mean() > 0.4
     other = torch.cat([after[..., :32], sampled(9).flip(2)[..., 32:]], dim=-1)
-    replaced = find_reference(other, before, age, 2)
+    replaced = find_reference(luma(other), luma(before), age, 2)
     assert replaced.confidence[..., 8:-8, 20:-6].mean() < 0.1
 
 
 def test_a_new_scene_is_a_cut_and_a_change_of_light_is_not() -> None:
     before, after = scene(1, 64, 96, seed=1)[:, 0], scene(1, 64, 96, seed=2)[:, 0]
     age = torch.tensor([7])
-    assert not find_reference(after, before, age, 2).valid.item()
-    assert find_reference(before + 0.05, before, age, 2).valid.item()
+    assert not find_reference(luma(after), luma(before), age, 2).valid.item()
+    assert find_reference(luma(before) + 0.05, luma(before), age, 2).valid.item()
 
 
 def test_features_move_by_whole_pixels() -> None:
     clip = scene(2, 64, 96, seed=3, shift=3)
-    motion = estimate_motion(clip[:, 1], clip[:, 0], 2)
+    motion = estimate_motion(luma(clip[:, 1]), luma(clip[:, 0]), 2)
     picture = torch.randn(1, 3, 64, 96)
     cells = torch.nn.functional.pixel_unshuffle(picture, 2)
     moved = torch.nn.functional.pixel_shuffle(move_features(cells, motion, 2), 2)

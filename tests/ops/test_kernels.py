@@ -11,6 +11,7 @@ from gtasr_video.frames import ColorSpec, PixelLayout
 from gtasr_video.models import camera, flow
 from gtasr_video.models.temporal import transport_noise
 from gtasr_video.ops.color import rgb_to_yuv, yuv_to_rgb
+from gtasr_video.ops.edges import luma
 from gtasr_video.ops.noise import keyed_gaussian
 from gtasr_video.ops.resize import enlarge
 from tests.models.networks import scene
@@ -168,7 +169,7 @@ def test_the_field_of_the_camera_is_fitted_alike(grid: tuple[int, int], again: b
 def test_motion_is_found_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole search, with kernels where they have a place in it."""
     frames = scene(2, 64, 96, shift=3)[0].to(DEVICE)
-    now, before = frames[1:], frames[:1]
+    now, before = luma(frames[1:]), luma(frames[:1])
     monkeypatch.setattr(flow, "usable", lambda tensor: False)
     monkeypatch.setattr(camera, "usable", lambda tensor: False)
     wanted = flow.estimate_motion(now, before, 2)
