@@ -99,10 +99,10 @@ def test_what_a_codec_repeats_under_a_moving_camera_is_not_at_rest(monkeypatch: 
 def test_what_was_shown_is_found_where_it_is_and_what_is_left_is_measured_on_the_frames() -> None:
     large = luma(textured(64 * 4 + 64, 96 * 4 + 64))
     now, before, drifted = (F.avg_pool2d(large[..., 32:288, x : x + 384], 4) for x in (36, 32, 30))
-    darker = 0.9 * before
+    darker = before - 0.3
     motion = estimate_motion(now, darker, 2, drifted)
     assert (inner(motion.flow, 2) - torch.tensor([1.5, 0.0]).view(1, 2, 1, 1)).norm(dim=1).median() < 0.1
-    assert inner(motion.left, 2).mean() > 2 * inner(estimate_motion(now, drifted, 2).left, 2).mean()
+    assert inner(motion.left, 2).mean() > 0.25
 
 
 def test_any_size_and_no_vector_longer_than_said() -> None:
