@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from gtasr_video.models.flow import PATCH, ROUNDS, SEARCH, WINDOW
 from gtasr_video.models.gtasr import TIERS, Architecture, GTASRVideo
 from gtasr_video.models.temporal import no_reference
+from gtasr_video.ops.resize import shrinking_macs
 
 SCALES = (4, 3, 2)
 
@@ -81,6 +82,9 @@ def macs_per_pixel(architecture: Architecture, scale: int) -> int:
     motion += 25 + 25 // architecture.cell**2
     # The exhaustive search: differences at 1/4 size, and sums over patches; the choice: two warps at half size.
     motion += (2 * SEARCH + 1) ** 2 * 4 // 16 + 2 * 6 // 4
-    # Moved sharply; what it has missed of the frame: a mean of 3 x 3, and a dozen operations.
-    moved = (16 + 4) * scale**2 + 9 + 12
+    # What rests: what no motion leaves, and a dozen operations a cell.
+    motion += 2 + 12 // architecture.cell**2
+    # Shrunk twice, before it moves and after; moved sharply; what it has missed of the frame: a mean of 3 x 3, and a
+    # dozen operations.
+    moved = 2 * shrinking_macs(architecture.cell, scale) + (16 + 4) * scale**2 + 9 + 12
     return convolutions + bicubic + motion + moved

@@ -67,6 +67,11 @@ def shrink_in_cells(cells: Tensor, cell: int, scale: int) -> Tensor:
     return F.conv2d(bordered, _kernel_for(cell * scale, cell, reach, cells.device))
 
 
+def shrinking_macs(cell: int, scale: int) -> int:
+    """Return the multiply-accumulates of `shrink_in_cells` for each pixel of what it returns."""
+    return 0 if scale == 1 else (cell * scale * (2 * _reach_in_cells(cell, scale) + 1)) ** 2
+
+
 def _reach_in_cells(cell: int, scale: int) -> int:
     return 0 if scale == 1 else -(-BICUBIC_REACH // cell)
 
