@@ -44,8 +44,9 @@ _BLANK = 1e-3  # sum of the mean squared gradients below which a patch does not 
 # by half at that point and wholly some _UNDECIDED below.
 _AS_WELL, _NEARLY, _UNDECIDED = 1.1, 0.003, 0.002
 # A cell says that the camera stands where no motion leaves at most so much more, in [-1, 1], than the vector found, and
-# rests itself at half of that. Frames of standing cameras have 0.69 to 0.94 of their cells say so; of moving ones, as a
-# rule, less than 0.6 and at most 0.65 (five eval and six training clips, undamaged and at crf 28).
+# rests itself at half of that. Frames of standing cameras have 0.68 to 0.94 of their cells say so, of moving ones at
+# most 0.65, but for one that its codec had repeated, 0.74 (six frames of ten filmed and drawn clips, undamaged and at
+# crf 28).
 _STANDS, _RESTS, _IN_DOUBT = 0.001, 0.0005, 0.0005
 _MOST, _MORE = 0.69, 0.015
 _SMOOTH = 3  # patches along one side over which vectors are averaged at the end of a level
