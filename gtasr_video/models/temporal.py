@@ -20,10 +20,9 @@ from gtasr_video.ops.warp import warp
 # all of it. With the first alone the past was believed by half on fine print.
 _ERROR_UNIT = 0.08
 _CONTRAST_UNIT = 0.5
-# As much of the last picture as is ever believed: it fades, so that a standing scene comes to rest, and what was wrong
-# once is gone a few frames later. At 1, weights left a pixel moving by 0.7/255 a frame after ten frames of a standing
-# scene.
-FADING = 0.9
+# As much of the last picture as is ever believed: it fades, so that what was wrong once does not stay. Back-projection
+# and rest see to it that a standing scene comes to rest: before them it took 0.9.
+FADING = 0.97
 # A scene cut: no motion explains the frame. The mean error left after motion exceeds this share of the contrast
 # (mean absolute deviation of luma) and this floor. Measured at LR size on 61 clips: neighbouring frames of one shot
 # reach 0.46 of the contrast, or less than 0.06 where a dark picture fades in; first frames of different shots start at
