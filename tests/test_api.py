@@ -21,7 +21,7 @@ import torch
 import gtasr_video
 from gtasr_video import Encoding, Frame, Reader, UpscaleConfig, Upscaler, Writer, load_model
 from gtasr_video.api import parse_seconds
-from gtasr_video.errors import InputError, OutputError, UsageError
+from gtasr_video.errors import GTASRVideoError, InputError, OutputError, UsageError
 from gtasr_video.runtime.live.config import LiveConfig
 from tests import fakes
 from tests.clips import see_through
@@ -347,3 +347,21 @@ def test_what_is_no_file_and_no_network_is_said_in_one_line(small_clip: Path) ->
         with pytest.raises(gtasr_video.GTASRVideoError, match=r"not |must be") as caught:
             call()
         assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda _: Reader(None), "text or a path, not by NoneType"),
+        (lambda clip: Writer(None, Reader(clip).spec), "text or a path, not by NoneType"),
+        (lambda clip: Writer(clip.with_name("new.mkv"), Reader(clip).spec, "ffv1"), "must be an Encoding.* not str"),
+        (lambda _: UpscaleConfig.load(3), "text or a path, not by int"),
+        (lambda _: load_model("s", scale="4"), "whole numbers, not '4' and 1"),
+        (lambda _: load_model("bicubic", scale=2.0), "whole numbers, not 2.0 and 1"),
+    ],
+)
+def test_arguments_of_a_wrong_type_are_refused_in_our_words(
+    call: Callable[[Path], Any], said: str, small_clip: Path
+) -> None:
+    with pytest.raises(GTASRVideoError, match=said):
+        call(small_clip)

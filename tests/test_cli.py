@@ -264,6 +264,9 @@ def test_info_about_a_file(cli: Cli, small_clip: Path, tmp_path: Path) -> None:
     missing = cli("info", tmp_path / "none.mp4")
     assert missing.code == 1
     assert missing.err == f"gtasr-video: error: no such file: {tmp_path / 'none.mp4'}\n"
+    pipe = cli("info", "-")
+    assert pipe.code == 2
+    assert "not into pipes" in pipe.err
 
 
 def test_models_lists_every_tier_with_its_budget(cli: Cli) -> None:

@@ -11,6 +11,7 @@ import torch
 
 from gtasr_video.config import check_types, load_config
 from gtasr_video.device import Device, choose
+from gtasr_video.errors import ConfigError
 from gtasr_video.media import Encoding
 from gtasr_video.media.codecs import Goal
 from gtasr_video.media.hardware import Door, Nvdec
@@ -72,6 +73,8 @@ class UpscaleConfig:
 
         Raises ConfigError for what it does not know, naming the nearest.
         """
+        if not isinstance(name, str | os.PathLike | None):
+            raise ConfigError(f"a configuration is named by text or a path, not by {type(name).__name__}")
         named = None if name is None else os.fspath(name)
         return load_config(UpscaleConfig, named, overrides, section="upscale")
 

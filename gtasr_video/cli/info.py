@@ -29,8 +29,11 @@ Rows = Iterator[tuple[str, str]]
 def command(source: str | None) -> None:
     """Say what the video INPUT holds; without it, what this machine can do, what would be used, and why."""
     from gtasr_video.cli.messages import log_to_stderr
+    from gtasr_video.errors import UsageError
 
     log_to_stderr(verbose=False)
+    if source == "-":
+        raise UsageError("info looks into files, not into pipes; save what comes and name that (a file called -: ./-)")
     rows = list(_machine() if source is None else _file(source))
     width = max(len(name) for name, _ in rows)
     for name, value in rows:

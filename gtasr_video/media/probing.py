@@ -6,17 +6,15 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import Any, Final
 
 import av
 from av.stream import Disposition, Stream
 
-from gtasr_video.errors import UsageError
 from gtasr_video.media import tags
 from gtasr_video.media.codecs import CODECS, hush
 from gtasr_video.media.geometry import stated_crop
-from gtasr_video.media.source import codec_name, open_input, seconds
+from gtasr_video.media.source import codec_name, open_input, path_from, seconds
 
 # FFmpeg lists these on every machine; only opening one tells whether the hardware is there.
 _HARDWARE: Final = {
@@ -38,9 +36,7 @@ def probe(path: str | os.PathLike[str]) -> dict[str, Any]:
         >>> [stream["codec"] for stream in probe("in.mp4")["streams"]]
         ['h264']
     """
-    if not isinstance(path, str | os.PathLike):
-        raise UsageError(f"a file is named by text or a path, not by {type(path).__name__}")
-    file = Path(path)
+    file = path_from(path)
     with open_input(file) as container:
         described = tags.describe(container)
         return {

@@ -7,7 +7,6 @@ import math
 import os
 from collections.abc import Iterator
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import av
@@ -22,6 +21,7 @@ from gtasr_video.media.deinterlace import Deinterlace, Deinterlacer, Fields, Tim
 from gtasr_video.media.endings import end_of_others
 from gtasr_video.media.hardware import Door
 from gtasr_video.media.nothing import why_nothing
+from gtasr_video.media.source import path_from
 from gtasr_video.media.stills import orientation_of
 from gtasr_video.media.timeline import Timeline
 from gtasr_video.media.window import Window
@@ -70,7 +70,7 @@ class Reader(ReaderBlock):
         deinterlace: Deinterlace = "auto",
         door: Door | None = None,
     ) -> None:
-        self.path = Path(path)
+        self.path = path_from(path)
         self.window = Window(start, duration, frames)
         self._fields = Deinterlacer(deinterlace, self._look)
         self._decoder = Decoder(self.path, video_stream, door=door)

@@ -86,6 +86,13 @@ def refuse_address(path: Path, verb: str) -> None:
         raise UsageError(f"cannot {verb} {found.group(1)}: addresses, only local files")
 
 
+def path_from(name: str | os.PathLike[str]) -> Path:
+    """Return the path that `name` is. Raises UsageError for what is neither text nor a path."""
+    if not isinstance(name, str | os.PathLike):
+        raise UsageError(f"a file is named by text or a path, not by {type(name).__name__}")
+    return Path(name)
+
+
 def refuse_empty(name: str | os.PathLike[str], what: str) -> None:
     """Raise UsageError if `name` is empty: as a path it would be the current folder, and nobody has named that."""
     if not os.fspath(name):

@@ -28,7 +28,7 @@ from gtasr_video.media.packet_times import PacketTimes
 from gtasr_video.media.picture import PictureEncoder
 from gtasr_video.media.reader import Reader
 from gtasr_video.media.remux import SideStreams
-from gtasr_video.media.source import Packet, file_url
+from gtasr_video.media.source import Packet, file_url, path_from
 from gtasr_video.media.target import Target
 
 _BITEXACT_FILE: Final = 0x0400  # AVFMT_FLAG_BITEXACT: no dates, versions or random numbers in the file
@@ -76,7 +76,9 @@ class Writer(WriterBlock):
         drop_unsupported: bool = False,
         workplace: Path | None = None,
     ) -> None:
-        self.path = Path(path)
+        self.path = path_from(path)
+        if not isinstance(encoding, Encoding | None):
+            raise UsageError(f"encoding must be an Encoding, as Encoding(codec='ffv1'), not {type(encoding).__name__}")
         self._drop_unsupported = drop_unsupported
         self._plan = plan(self.path, encoding or Encoding(), spec, drop_alpha=drop_unsupported)
         self._wanted = spec

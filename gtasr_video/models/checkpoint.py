@@ -240,6 +240,8 @@ def load_model(name: str | os.PathLike[str] = "s", *, scale: int = 4, steps: int
         >>> load_model("bicubic", scale=2).facts.scale
         2
     """
+    if not (isinstance(scale, int) and isinstance(steps, int)):
+        raise ModelChoiceError(f"scale and steps are whole numbers, not {scale!r} and {steps!r}")
     if name == "bicubic":
         from gtasr_video.models.bicubic import Bicubic
 

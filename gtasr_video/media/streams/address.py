@@ -9,7 +9,7 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from gtasr_video.errors import UsageError
-from gtasr_video.masking import HIDDEN, OPEN_PARAMETERS, mask, masked
+from gtasr_video.masking import HIDDEN, OPEN_PARAMETERS, mask, masked, path_secret
 
 LOOPBACK: Final = "127.0.0.1"
 
@@ -89,7 +89,7 @@ class Address:
     @property
     def key(self) -> str:
         """What follows the first part of the path where that is a key, else ""."""
-        return self.path.removeprefix("/").partition("/")[2] if self.scheme.keyed else ""
+        return path_secret(self.path) if self.scheme.keyed else ""
 
     @property
     def is_playlist(self) -> bool:
@@ -128,9 +128,11 @@ class Address:
         parts = self._parts
         pairs = [part.partition("=") for part in parts.query.split("&")]
         values = [value if equals else name for name, equals, value in pairs if name not in OPEN_PARAMETERS]
-        key = self.key.strip("/")
-        last = key.rpartition("/")[2]
-        found = {self.key, key, last, parts.password or "", parts.username or "", parts.fragment, *values}
+        path = path_secret(self.path)
+        whole = path.strip("/")
+        last = whole.rpartition("/")[2]
+        found = {path, whole, last, last.partition(".")[0], parts.fragment, *values}
+        found |= {parts.password or "", parts.username or ""}
         found |= {unquote(secret) for secret in found}
         return tuple(sorted((secret for secret in found if secret), key=len, reverse=True))
 

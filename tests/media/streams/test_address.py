@@ -24,7 +24,11 @@ SECRETS = [
         "srt://h:9000?mode=caller&passphrase=KEYKEY&streamid=KEYKEY",
         "srt://h:9000?mode=caller&passphrase=***&streamid=***",
     ),
-    ("https://h/live/list.m3u8?KEYKEY", "https://h/live/list.m3u8?***"),
+    ("rtsp://10.0.0.5/live/KEYKEY", "rtsp://10.0.0.5/live/***"),
+    ("https://h/list.m3u8?KEYKEY", "https://h/list.m3u8?***"),
+    ("https://h/live/KEYKEY.m3u8", "https://h/live/***.m3u8"),
+    ("https://h/live/KEYKEY/index.m3u8?KEYKEY", "https://h/live/***.m3u8?***"),
+    ("https://h/live/KEYKEY.tail-of-it", "https://h/live/***"),
     ("http://h/a.ts#KEYKEY", "http://h/a.ts#***"),
 ]
 
@@ -52,6 +56,7 @@ def test_a_secret_is_hidden_whole_whatever_it_consists_of(secret: str) -> None:
 
 def test_a_password_that_is_not_well_written_is_hidden_too() -> None:
     assert str(Address("http://user:12/KEY@h/a.ts")) == "http://***"
+    assert str(Address("http://user:1/2/KEY@h/a.ts")) == "http://***"
     assert str(Address("rtmp://h//KEY")) == "rtmp://h//***"
     assert "KEY" not in Address("rtmp://h/app/a%3CKEY").hide("no stream a<KEY")
 
