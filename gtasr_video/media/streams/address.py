@@ -147,7 +147,9 @@ class Address:
         # Whole first: where an address ends in a text can only be guessed.
         text = mask(text.replace(self.text, str(self)))
         for secret in self.secrets:
-            # Short ones would blot out parts of words; they are hidden where they stand alone.
-            pattern = re.escape(secret) if len(secret) > 5 else rf"(?<!\w){re.escape(secret)}(?!\w)"
+            # Short ones would blot out parts of words, and so would what lists are called, such as `stream`: they are
+            # hidden where they stand alone.
+            alone = len(secret) <= 5 or (self.name.startswith("http") and secret.isalpha())
+            pattern = rf"(?<!\w){re.escape(secret)}(?!\w)" if alone else re.escape(secret)
             text = re.sub(pattern, HIDDEN, text)
         return text

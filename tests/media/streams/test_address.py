@@ -64,6 +64,7 @@ def test_a_password_that_is_not_well_written_is_hidden_too() -> None:
 def test_short_secrets_hide_no_words() -> None:
     hidden = Address("rtmp://h/app/on").hide("Connection to on failed on port 1935")
     assert hidden == "Connection to *** failed *** port 1935"
+    assert Address("https://h/live/stream.m3u8").hide("no streams in stream") == "no streams in ***"
 
 
 @pytest.mark.parametrize(
